@@ -1,0 +1,15 @@
+//! The traits of the stores outside a process, each call one atomic step, and
+//! their error.
+//!
+//! Each is made so that Redis can do it in one script on one hash slot; the
+//! scripts of the two hardest are tried in `stanchion-redis`.
+
+mod cache;
+mod error;
+mod idempotency;
+mod lease;
+
+pub use cache::{CacheEntry, CacheStore, Version};
+pub use error::{StoreError, StoreErrorKind};
+pub use idempotency::{Begin, Claim, Completion, Fingerprint, Idempotency, IdempotencyStore};
+pub use lease::{Fence, Lease, LeaseStore};
