@@ -54,6 +54,12 @@ impl From<Cow<'static, str>> for Name {
     }
 }
 
+impl From<&Self> for Name {
+    fn from(name: &Self) -> Self {
+        name.clone()
+    }
+}
+
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()

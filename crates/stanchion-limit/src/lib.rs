@@ -1,1 +1,79 @@
-//! Placeholder.
+//! Rate limiters that say what they promise.
+//!
+//! A limiter of `count` per `period` with a burst of `B` admits, in any window
+//! of length `W`, **at most `B + ⌊W / T⌋` units**, where `T = period / count`.
+//! That holds for every window, under any concurrency, for keyed limiters key
+//! by key, and on Redis as in memory; the arithmetic is in integers and rounds
+//! towards refusal. The tests check every window of random histories.
+//!
+//! ```
+//! use stanchion_limit::{Limiter, Quota};
+//!
+//! // 50 a second, at most 10 at once.
+//! let limiter = Limiter::new(Quota::per_second(50).burst(10))?;
+//!
+//! let decision = limiter.check();
+//! assert!(decision.allowed());
+//! assert_eq!((decision.limit(), decision.remaining()), (10, 9));
+//!
+//! // One limit for each tenant. A key is hashed, never stored.
+//! let tenants = stanchion_limit::KeyedLimiter::<str>::new(Quota::per_minute(100).burst(2))?;
+//! assert!(tenants.check("alice").allowed());
+//! assert!(tenants.check("alice").allowed());
+//! let refused = tenants.check("alice");
+//! assert!(refused.retry_after() > Some(std::time::Duration::from_millis(500)));
+//! assert!(tenants.check("bob").allowed());
+//! # Ok::<(), stanchion_limit::ConfigError>(())
+//! ```
+//!
+//! # Which one
+//!
+//! | one limit for | in this process | for all instances |
+//! |---|---|---|
+//! | everything | [`Limiter`] | [`KeyedLimiter`] on a store, with one key |
+//! | each key | [`KeyedLimiter`] | [`KeyedLimiter`] on a store |
+//!
+//! A store is anything that implements [`RateStore`]: `stanchion-redis` has one
+//! for Redis and Valkey, and [`MemoryRateStore`] stands in for it in tests.
+//! What happens when the store gives no answer is an argument: [`Outage`].
+//!
+//! # What a check costs
+//! One reading of the clock and one compare-and-swap; a refusal writes
+//! nothing. Nothing is allocated, for a new key neither. A [`KeyedLimiter`]
+//! holds 28 bytes for each key of its `max_keys`, from the start and for good.
+//!
+//! # The limiter as a gate
+//! [`Limiter`], and [`KeyedLimiter`] of `[u8]`, are [`Gate`]s: they stand in a
+//! pipeline beside breakers and bulkheads, and read key and cost from the call.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod cell;
+mod gcra;
+mod keyed;
+mod limiter;
+mod memory;
+mod outage;
+mod quota;
+mod sync;
+mod table;
+mod trace;
+
+pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot};
+pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
+pub use memory::MemoryRateStore;
+pub use outage::Outage;
+pub use quota::Quota;
+pub use table::WhenFull;
+
+pub use stanchion_core::{
+    Answer, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, RateLimit, RateRequest,
+    RateStore, StoreError, TokenBucket, Verdict,
+};
+
+/// The pure step, for those who test a store against it.
+pub mod pure {
+    pub use crate::gcra::{Step, step};
+}
+
+#[cfg(all(test, stanchion_loom))]
+mod loom_tests;

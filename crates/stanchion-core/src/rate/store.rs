@@ -32,11 +32,13 @@ pub trait RateStore: Send + Sync {
     /// Takes `request.cost` tokens from all of `request.limits`, or from none.
     ///
     /// The decision is that of the strictest limit; see [`Decision::strictest`].
-    fn decide<'a>(&'a self, request: RateRequest<'a>) -> Answer<'a, Result<Decision, StoreError>>;
+    /// What the answer needs of the request it has copied: the key may be gone
+    /// before the answer is there.
+    fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>>;
 }
 
 impl<S: RateStore + ?Sized> RateStore for std::sync::Arc<S> {
-    fn decide<'a>(&'a self, request: RateRequest<'a>) -> Answer<'a, Result<Decision, StoreError>> {
+    fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
         (**self).decide(request)
     }
 }

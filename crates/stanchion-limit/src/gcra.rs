@@ -1,0 +1,184 @@
+//! The token bucket as the generic cell rate algorithm: one number for state.
+//!
+//! The state is `tat`, the *theoretical arrival time*: the moment at which the
+//! bucket is full again if nobody else asks. The lead of `tat` over `now` is the
+//! bucket's debt; each token adds an interval to it, and it may not grow beyond
+//! the capacity (ITU-T I.371, with the burst as the limit).
+//!
+//! Why the bound holds. Let admissions with readings of the clock in `[a, b]`
+//! cost `C` ticks in all, and let `f` and `l` be the first and last of them in
+//! the order of the state's changes. Each admission sets `tat` to at least its
+//! reading plus its cost, and to at least the last `tat` plus its cost; so
+//! `a + C <= tat` after `l`. Each leaves `tat <= now + capacity`; so
+//! `tat <= b + capacity`. Hence `C <= (b - a) + capacity`, and in tokens:
+//! at most `burst + ⌊(b - a) / interval⌋`. The order in which threads read
+//! their clocks doesn't matter, and a reading that is late only refuses.
+
+use stanchion_core::TokenBucket;
+
+/// What one request does to a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Allowed: `tat` is the new state, which leaves `debt` ticks.
+    Take {
+        /// The new state.
+        tat: u64,
+        /// The ticks until the bucket is full.
+        debt: u64,
+    },
+    /// A request of no cost: allowed, and nothing changes.
+    Look {
+        /// The ticks until the bucket is full.
+        debt: u64,
+    },
+    /// Refused, and nothing changes.
+    Refuse {
+        /// The ticks until the bucket is full.
+        debt: u64,
+    },
+    /// Refused, and `tat` is the new state: an empty bucket. The debt was more
+    /// than the bucket and a second's tolerance can owe, so a clock has stepped
+    /// back, or the debt is that of a larger quota.
+    Cut {
+        /// The new state.
+        tat: u64,
+    },
+}
+
+/// What a request for `cost` ticks at `now` does to a bucket in state `tat`.
+///
+/// `cost` is at most `bucket.capacity()`: [`TokenBucket::cost`] sees to that.
+/// `now` and `tat` count [ticks](TokenBucket::ticks_per_nano) and may wrap
+/// around; a state that is half the range old or older, years, is an unknown
+/// future and gets cut.
+///
+/// ```
+/// use std::time::Duration;
+/// use stanchion_limit::{TokenBucket, pure::{Step, step}};
+///
+/// let bucket = TokenBucket::new(1, Duration::from_nanos(10), 2)?;
+/// let one = bucket.interval();
+/// assert_eq!(step(&bucket, 100, 100, one), Step::Take { tat: 110, debt: 10 });
+/// assert_eq!(step(&bucket, 110, 100, one), Step::Take { tat: 120, debt: 20 });
+/// assert_eq!(step(&bucket, 120, 109, one), Step::Refuse { debt: 11 });
+/// assert_eq!(step(&bucket, 120, 110, one), Step::Take { tat: 130, debt: 20 });
+/// # Ok::<(), stanchion_limit::ConfigError>(())
+/// ```
+#[inline]
+pub const fn step(bucket: &TokenBucket, tat: u64, now: u64, cost: u64) -> Step {
+    let debt = debt(tat, now);
+    let capacity = bucket.capacity();
+    if cost == 0 {
+        Step::Look { debt }
+    } else if debt <= capacity - cost {
+        Step::Take {
+            tat: now.wrapping_add(debt + cost),
+            debt: debt + cost,
+        }
+    } else if debt <= capacity + bucket.tolerance() {
+        Step::Refuse { debt }
+    } else {
+        Step::Cut {
+            tat: now.wrapping_add(capacity),
+        }
+    }
+}
+
+/// How far `tat` is ahead of `now`; zero when it isn't.
+#[inline]
+pub(crate) const fn debt(tat: u64, now: u64) -> u64 {
+    let ahead = tat.wrapping_sub(now);
+    // The upper half is the past.
+    if ahead >> 63 == 0 { ahead } else { 0 }
+}
+
+/// A reading of the clock in the bucket's ticks.
+#[inline]
+pub(crate) const fn ticks(bucket: &TokenBucket, now: stanchion_core::Moment) -> u64 {
+    now.as_nanos().wrapping_mul(bucket.ticks_per_nano() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn bucket(count: u64, nanos: u64, burst: u64) -> TokenBucket {
+        TokenBucket::new(count, Duration::from_nanos(nanos), burst).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_back_exactly_after_its_interval() {
+        let bucket = bucket(1, 10, 1);
+        assert_eq!(step(&bucket, 110, 109, 10), Step::Refuse { debt: 1 });
+        assert_eq!(
+            step(&bucket, 110, 110, 10),
+            Step::Take { tat: 120, debt: 10 }
+        );
+    }
+
+    #[test]
+    fn a_debt_is_cut_only_beyond_the_tolerance() {
+        let bucket = bucket(1, 10, 2);
+        let most = bucket.capacity() + bucket.tolerance();
+        assert_eq!(step(&bucket, most, 0, 10), Step::Refuse { debt: most });
+        assert_eq!(step(&bucket, most + 1, 0, 10), Step::Cut { tat: 20 });
+    }
+
+    #[test]
+    fn time_may_wrap_around() {
+        let bucket = bucket(1, 10, 2);
+        let late = u64::MAX - 4;
+        assert_eq!(
+            step(&bucket, late, late, 10),
+            Step::Take { tat: 5, debt: 10 }
+        );
+        assert_eq!(step(&bucket, 5, late, 10), Step::Take { tat: 15, debt: 20 });
+        assert_eq!(step(&bucket, 15, late, 10), Step::Refuse { debt: 20 });
+        assert_eq!(step(&bucket, 15, 5, 10), Step::Take { tat: 25, debt: 20 });
+    }
+
+    #[test]
+    fn to_look_costs_nothing_and_is_never_refused() {
+        let bucket = bucket(1, 10, 1);
+        assert_eq!(step(&bucket, 110, 100, 0), Step::Look { debt: 10 });
+        assert_eq!(step(&bucket, 90, 100, 0), Step::Look { debt: 0 });
+    }
+
+    proptest! {
+        /// The step against a bucket that is filled token by token, with
+        /// fractions of a token in 128-bit numbers.
+        #[test]
+        fn it_agrees_with_a_bucket_that_is_filled_drop_by_drop(
+            count in 1..50_u64, nanos in 1..1_000_u64, burst in 1..20_u64,
+            requests in prop::collection::vec((0..200_u64, 0..25_u64), 1..200),
+        ) {
+            let bucket = bucket(count, nanos, burst);
+            let per_nano = u64::from(bucket.ticks_per_nano());
+            // The naive bucket holds tokens times the interval; it gains a tick's worth each tick.
+            let mut level = u128::from(bucket.capacity());
+            let (mut now, mut tat) = (0_u64, 0_u64);
+            for (pause, tokens) in requests {
+                now += pause * per_nano;
+                level = (level + u128::from(pause * per_nano)).min(u128::from(bucket.capacity()));
+                let Some(cost) = bucket.cost(tokens) else {
+                    prop_assert!(tokens > burst);
+                    continue;
+                };
+                let fits = level >= u128::from(cost);
+                match step(&bucket, tat, now, cost) {
+                    Step::Take { tat: next, debt } => {
+                        prop_assert!(fits && cost > 0);
+                        tat = next;
+                        level -= u128::from(cost);
+                        prop_assert_eq!(u128::from(debt), u128::from(bucket.capacity()) - level);
+                    }
+                    Step::Look { .. } => prop_assert_eq!(cost, 0),
+                    Step::Refuse { .. } => prop_assert!(!fits),
+                    Step::Cut { .. } => prop_assert!(false, "time goes forward here"),
+                }
+            }
+        }
+    }
+}

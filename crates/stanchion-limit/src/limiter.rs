@@ -1,0 +1,201 @@
+//! One limit for everything.
+
+use std::time::Duration;
+
+use stanchion_core::{
+    Admission, Call, Clock, ConfigError, Decision, Gate, IntoGate, Moment, Name, Outcome,
+    Rejection, Ticket, TokenBucket,
+};
+
+use crate::cell::TatCell;
+use crate::{Quota, gcra, trace};
+
+/// One rate limit, in this process: a token bucket that admits at most
+/// `burst + ⌊W · count / period⌋` units in any window of length `W`.
+///
+/// Share it by reference or in an [`Arc`](std::sync::Arc). A check reads the
+/// clock once and swaps one number; it never waits and never allocates.
+///
+/// ```
+/// use stanchion_limit::{Limiter, Verdict};
+///
+/// let limiter = Limiter::per_second(50).burst(10).name("search").build()?;
+/// assert!(limiter.check_n(10).allowed());
+///
+/// let refused = limiter.check();
+/// assert_eq!(refused.verdict(), Verdict::Refused);
+/// assert!(refused.retry_after().unwrap() <= std::time::Duration::from_millis(20));
+///
+/// // More than ever fits at once is told apart from "not yet".
+/// assert_eq!(limiter.check_n(11).verdict(), Verdict::NeverFits);
+/// # Ok::<(), stanchion_limit::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Limiter {
+    cell: TatCell,
+    bucket: TokenBucket,
+    clock: Clock,
+    name: Name,
+}
+
+impl Limiter {
+    /// A limiter of this quota, with a full bucket.
+    ///
+    /// # Errors
+    /// Names the field of the quota that can't be honoured.
+    pub fn new(quota: Quota) -> Result<Self, ConfigError> {
+        Self::builder(quota).build()
+    }
+
+    /// Settings beyond the quota.
+    pub fn builder(quota: Quota) -> LimiterBuilder {
+        LimiterBuilder {
+            quota,
+            name: "limiter".into(),
+            clock: None,
+        }
+    }
+
+    /// Settings for `count` units a second.
+    pub fn per_second(count: u64) -> LimiterBuilder {
+        Self::builder(Quota::per_second(count))
+    }
+
+    /// Settings for `count` units a minute.
+    pub fn per_minute(count: u64) -> LimiterBuilder {
+        Self::builder(Quota::per_minute(count))
+    }
+
+    /// Takes one unit, if it is there.
+    #[inline]
+    pub fn check(&self) -> Decision {
+        self.check_n(1)
+    }
+
+    /// Takes `cost` units, or none. A cost of 0 only looks.
+    #[inline]
+    pub fn check_n(&self, cost: u64) -> Decision {
+        self.check_at(self.clock.now(), cost)
+    }
+
+    /// The same at a time that the caller has read already, from the clock of
+    /// this limiter. A time before that of an earlier check is as good as that.
+    #[inline]
+    pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
+        let decision = match self.bucket.cost(cost) {
+            Some(ticks) => self
+                .cell
+                .take(&self.bucket, gcra::ticks(&self.bucket, now), ticks),
+            None => Decision::never_fits(&self.bucket),
+        };
+        trace::decided(&self.name, &decision);
+        decision
+    }
+
+    /// What it is called in rejections and telemetry.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// How it stands now. Takes nothing.
+    pub fn snapshot(&self) -> LimiterSnapshot {
+        let now = gcra::ticks(&self.bucket, self.clock.now());
+        let decision = self.cell.take(&self.bucket, now, 0);
+        LimiterSnapshot {
+            name: self.name().to_owned(),
+            limit: decision.limit(),
+            remaining: decision.remaining(),
+            reset_after: decision.reset_after(),
+        }
+    }
+}
+
+/// How a [`Limiter`] stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct LimiterSnapshot {
+    /// The limiter's name.
+    pub name: String,
+    /// The most units at once.
+    pub limit: u64,
+    /// The units that are there now.
+    pub remaining: u64,
+    /// The time until the bucket is full, if nobody asks.
+    pub reset_after: Duration,
+}
+
+/// Settings of a [`Limiter`]. It is a gate in the making, too: a pipeline takes
+/// it as it is.
+#[derive(Debug, Clone)]
+#[must_use = "a builder builds nothing until it is told to"]
+pub struct LimiterBuilder {
+    quota: Quota,
+    name: Name,
+    clock: Option<Clock>,
+}
+
+impl LimiterBuilder {
+    /// At most `units` at once. Default: the quota's count.
+    pub fn burst(mut self, units: u64) -> Self {
+        self.quota = self.quota.burst(units);
+        self
+    }
+
+    /// What it is called in rejections and telemetry. Default: `limiter`.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Where it reads time. Default: [`Clock::system`].
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = Some(clock.into());
+        self
+    }
+
+    /// The limiter, with a full bucket.
+    ///
+    /// # Errors
+    /// Names the field of the quota that can't be honoured.
+    pub fn build(self) -> Result<Limiter, ConfigError> {
+        let bucket = self.quota.bucket()?;
+        let clock = self.clock.unwrap_or_default();
+        let cell = TatCell::full(gcra::ticks(&bucket, clock.now()));
+        Ok(Limiter {
+            cell,
+            bucket,
+            clock,
+            name: self.name,
+        })
+    }
+}
+
+/// Takes the call's cost; the key is not looked at. How the call ends changes nothing.
+impl Gate for Limiter {
+    fn try_admit(&self, call: &Call<'_>) -> Admission {
+        admission(&self.name, &self.check_n(call.units()))
+    }
+
+    fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
+}
+
+impl IntoGate for LimiterBuilder {
+    fn into_gate(self) -> Result<std::sync::Arc<dyn Gate>, ConfigError> {
+        self.build()?.into_gate()
+    }
+}
+
+/// A decision in a gate's words.
+pub(crate) fn admission(name: &Name, decision: &Decision) -> Admission {
+    match decision.rejection_kind() {
+        None => Admission::Admitted(Ticket::new(0)),
+        Some(kind) => {
+            let rejection = Rejection::new(name.clone(), kind);
+            Admission::Rejected(match decision.retry_after() {
+                Some(wait) => rejection.retry_after(wait),
+                None => rejection,
+            })
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Every interleaving of the lock-free parts, by loom. Run by `cargo xtask loom`.
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::thread;
+use stanchion_core::{Decision, TokenBucket};
+
+use crate::cell::TatCell;
+use crate::table::{SLOTS, Table, WhenFull};
+
+/// `burst` at once, one more each nanosecond.
+fn bucket(burst: u64) -> TokenBucket {
+    TokenBucket::new(1, Duration::from_nanos(1), burst).unwrap()
+}
+
+fn explore(body: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.max_branches = 10_000;
+    model.check(body);
+}
+
+fn allowed(decisions: impl IntoIterator<Item = Decision>) -> usize {
+    decisions.into_iter().filter(Decision::allowed).count()
+}
+
+#[test]
+fn loom_three_threads_never_share_a_token() {
+    explore(|| {
+        let cell = Arc::new(TatCell::full(10));
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let cell = cell.clone();
+                thread::spawn(move || cell.take(&bucket(2), 10, 1))
+            })
+            .collect();
+        let ours = cell.take(&bucket(2), 10, 1);
+        let all = others
+            .into_iter()
+            .map(|other| other.join().unwrap())
+            .chain([ours]);
+        assert_eq!(allowed(all), 2);
+    });
+}
+
+#[test]
+fn loom_readings_out_of_order_never_admit_more() {
+    explore(|| {
+        // One token; the windows [10, 11] and [11, 11] admit two and one.
+        let cell = Arc::new(TatCell::full(10));
+        let late = {
+            let cell = cell.clone();
+            thread::spawn(move || [cell.take(&bucket(1), 11, 1), cell.take(&bucket(1), 11, 1)])
+        };
+        let early = cell.take(&bucket(1), 10, 1);
+        let late = late.join().unwrap();
+        assert!(allowed(late) <= 1);
+        assert!(allowed(late.into_iter().chain([early])) <= 2);
+    });
+}
+
+#[test]
+fn loom_a_new_key_is_put_in_once() {
+    explore(|| {
+        let table = Arc::new(Table::with_sets(1, WhenFull::Refuse));
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.take(7, &bucket(1), 1, || 10))
+        };
+        let ours = table.take(7, &bucket(1), 1, || 10);
+        assert_eq!(allowed([ours, other.join().unwrap()]), 1);
+        assert_eq!(table.in_debt(10), 1);
+    });
+}
+
+#[test]
+fn loom_two_new_keys_get_two_slots() {
+    explore(|| {
+        let table = Arc::new(Table::with_sets(1, WhenFull::Refuse));
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.take(8, &bucket(1), 1, || 10))
+        };
+        let ours = table.take(7, &bucket(1), 1, || 10);
+        assert_eq!(allowed([ours, other.join().unwrap()]), 2);
+        // Both are remembered.
+        assert_eq!(
+            allowed([7, 8].map(|key| table.take(key, &bucket(1), 1, || 10))),
+            0
+        );
+    });
+}
+
+/// All slots but one are in debt; the last one's key is out of debt at 10. One
+/// thread displaces it, another asks for it again. Whatever the order, each of
+/// the two keys is admitted once at most, and never on the other's account.
+#[test]
+fn loom_a_slot_changes_hands_under_its_readers() {
+    explore(|| {
+        let table = Table::with_sets(1, WhenFull::Refuse);
+        for key in (11..).take(SLOTS - 1) {
+            assert!(table.take(key, &bucket(100), 100, || 9).allowed());
+        }
+        assert!(table.take(4, &bucket(1), 1, || 9).allowed());
+        let table = Arc::new(table);
+        let displacer = {
+            let table = table.clone();
+            thread::spawn(move || {
+                [
+                    table.take(5, &bucket(1), 1, || 10),
+                    table.take(5, &bucket(1), 1, || 10),
+                ]
+            })
+        };
+        let owner = [
+            table.take(4, &bucket(1), 1, || 10),
+            table.take(4, &bucket(1), 1, || 10),
+        ];
+        let displacer = displacer.join().unwrap();
+        assert!(allowed(owner) <= 1 && allowed(displacer) <= 1);
+        // The slot is one: whoever came second found no room, or found the other in debt.
+        assert_eq!(allowed(owner) + allowed(displacer), 1);
+        // And the others were never touched.
+        assert_eq!(
+            allowed([11, 12, 13].map(|key| table.take(key, &bucket(100), 1, || 10))),
+            0
+        );
+    });
+}
+
+/// A clock that moves on while the slot changes hands: the key that was
+/// displaced while out of debt begins afresh with a reading made after that.
+#[test]
+fn loom_a_displaced_key_never_begins_afresh_too_early() {
+    use loom::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    explore(|| {
+        let table = Table::with_sets(1, WhenFull::Refuse);
+        for key in (11..).take(SLOTS - 1) {
+            assert!(table.take(key, &bucket(100), 100, || 9).allowed());
+        }
+        // Key 4 is in debt until 11.
+        assert!(table.take(4, &bucket(2), 2, || 9).allowed());
+        let clock = Arc::new(AtomicU64::new(10));
+        let table = Arc::new(table);
+        let displacer = {
+            let (table, clock) = (table.clone(), clock.clone());
+            thread::spawn(move || {
+                clock.store(11, SeqCst);
+                // Takes key 4's place, and is out of debt again at once when seen from 12.
+                let took = table
+                    .take(5, &bucket(1), 1, || clock.load(SeqCst))
+                    .allowed();
+                clock.store(12, SeqCst);
+                took
+            })
+        };
+        // Two units: at 10 one of key 4's is still owed, at 11 none. So nobody may
+        // believe at 10 that it is new.
+        let reading = AtomicU64::new(0);
+        let read = || {
+            let now = clock.load(SeqCst);
+            reading.store(now, SeqCst);
+            now
+        };
+        let decision = table.take(4, &bucket(2), 2, read);
+        if decision.allowed() {
+            assert!(
+                reading.load(SeqCst) >= 11,
+                "fresh at {}",
+                reading.load(SeqCst)
+            );
+        }
+        displacer.join().unwrap();
+    });
+}

@@ -1,0 +1,213 @@
+//! A rate store in this process.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+use stanchion_core::{Answer, Clock, Decision, RateRequest, RateStore, StoreError};
+
+use crate::gcra::{self, Step, debt, step};
+
+/// A [`RateStore`] in this process, for tests and for a service with one
+/// instance; a [`KeyedLimiter`](crate::KeyedLimiter) without a store is several
+/// times as fast.
+///
+/// Keys are hashed, not stored. At most `max_keys` states can be in debt at a
+/// time, one for each key and limit; a request that would need one more is
+/// refused as [`KeysFull`](crate::Verdict::KeysFull).
+///
+/// ```
+/// use std::time::Duration;
+/// use stanchion_limit::{MemoryRateStore, RateLimit, RateRequest, RateStore, TokenBucket};
+///
+/// let store = MemoryRateStore::new(1_000);
+/// let limits = [
+///     RateLimit::new("second", TokenBucket::new(10, Duration::from_secs(1), 10)?),
+///     RateLimit::new("hour", TokenBucket::new(1_000, Duration::from_secs(3_600), 15)?),
+/// ];
+/// let ask = |cost| store.decide(RateRequest::new(b"alice", cost, &limits).unwrap()).ready().unwrap().unwrap();
+/// assert!(ask(10).allowed());
+/// let refused = ask(6); // neither has six left, and the hour's six take longer
+/// assert_eq!((refused.allowed(), refused.limit_index()), (false, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct MemoryRateStore {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    clock: Clock,
+}
+
+/// Enough that two cores seldom meet, few enough to leave each a fair number of keys.
+const SHARDS: usize = 16;
+
+#[derive(Default)]
+struct Shard {
+    states: HashMap<u64, State>,
+    most: usize,
+    /// How many states there may be before those out of debt are dropped.
+    sweep_at: usize,
+}
+
+/// A state with what it takes to tell whether it is out of debt.
+struct State {
+    tat: u64,
+    ticks_per_nano: u32,
+}
+
+impl MemoryRateStore {
+    /// A store for at most `max_keys` states in debt, divided evenly among 16
+    /// shards, on the system's clock.
+    pub fn new(max_keys: usize) -> Self {
+        Self::with_clock(max_keys, Clock::system())
+    }
+
+    /// The same on a clock of the caller's.
+    pub fn with_clock(max_keys: usize, clock: impl Into<Clock>) -> Self {
+        let shard = |_| {
+            Mutex::new(Shard {
+                most: max_keys.div_ceil(SHARDS).max(1),
+                ..Shard::default()
+            })
+        };
+        Self {
+            shards: (0..SHARDS).map(shard).collect(),
+            hasher: RandomState::new(),
+            clock: clock.into(),
+        }
+    }
+
+    /// How many states are held, in debt or not yet dropped.
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| lock(shard).states.len())
+            .sum()
+    }
+
+    /// Whether no state is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn decide_now(&self, request: RateRequest<'_>) -> Decision {
+        let hash = self.hasher.hash_one(request.key());
+        let index = usize::try_from(hash >> 60).expect("below 16");
+        // The clock is read before the lock: nothing of the user's runs inside it.
+        let now = self.clock.now();
+        let mut shard = lock(&self.shards[index]);
+        let limits = request.limits();
+        let id = |place: usize| self.hasher.hash_one((hash, limits[place].name()));
+        // First what each would say; then, if all allow, what each becomes.
+        let steps = limits.iter().enumerate().map(|(place, limit)| {
+            let bucket = limit.bucket();
+            let now = gcra::ticks(bucket, now);
+            let tat = shard.states.get(&id(place)).map_or(now, |state| state.tat);
+            let cost = bucket
+                .cost(request.cost())
+                .expect("a cost that never fits was turned away");
+            (
+                step(bucket, tat, now, cost),
+                Decision::refused_by(bucket, debt(tat, now), cost),
+            )
+        });
+        let steps: Vec<(Step, Decision)> = steps.collect();
+        let decisions = steps
+            .iter()
+            .zip(limits)
+            .map(|((step, refused), limit)| match *step {
+                Step::Take { debt, .. } | Step::Look { debt } => {
+                    Decision::allowed_by(limit.bucket(), debt)
+                }
+                Step::Refuse { .. } => *refused,
+                Step::Cut { .. } => {
+                    let cost = request.cost().saturating_mul(limit.bucket().interval());
+                    Decision::refused_by(limit.bucket(), limit.bucket().capacity(), cost)
+                }
+            });
+        let decision = Decision::strictest(decisions).expect("a request has a limit");
+        for (place, (step, _)) in steps.iter().enumerate() {
+            let ticks_per_nano = limits[place].bucket().ticks_per_nano();
+            match *step {
+                Step::Cut { tat } => {
+                    _ = shard.states.insert(
+                        id(place),
+                        State {
+                            tat,
+                            ticks_per_nano,
+                        },
+                    )
+                }
+                _ if !decision.allowed() => {}
+                Step::Take { tat, .. } => {
+                    // Room is made for all before any is put in: all or nothing.
+                    if place == 0 && !shard.has_room_for((0..limits.len()).map(id), now) {
+                        return Decision::keys_full(
+                            limits[0].bucket(),
+                            limits[0].bucket().interval(),
+                        );
+                    }
+                    shard.states.insert(
+                        id(place),
+                        State {
+                            tat,
+                            ticks_per_nano,
+                        },
+                    );
+                }
+                Step::Look { .. } | Step::Refuse { .. } => {}
+            }
+        }
+        decision
+    }
+}
+
+impl Shard {
+    /// Whether states of these ids fit, if need be after dropping those out of
+    /// debt. Each sweep is paid for by as many insertions as it leaves states.
+    fn has_room_for(
+        &mut self,
+        ids: impl Iterator<Item = u64>,
+        now: stanchion_core::Moment,
+    ) -> bool {
+        let mut new = 0;
+        for id in ids {
+            if let Entry::Vacant(_) = self.states.entry(id) {
+                new += 1;
+            }
+        }
+        if new > 0 && self.states.len() + new > self.sweep_at.min(self.most) {
+            self.states.retain(|_, state| {
+                debt(
+                    state.tat,
+                    now.as_nanos().wrapping_mul(u64::from(state.ticks_per_nano)),
+                ) > 0
+            });
+            self.sweep_at = (2 * self.states.len()).max(64);
+        }
+        new == 0 || self.states.len() + new <= self.most
+    }
+}
+
+impl RateStore for MemoryRateStore {
+    fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
+        let decision = request
+            .never_fits()
+            .unwrap_or_else(|| self.decide_now(request));
+        Answer::Ready(Ok(decision))
+    }
+}
+
+impl fmt::Debug for MemoryRateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRateStore")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A shard whose holder panicked holds whole states all the same.
+fn lock(shard: &Mutex<Shard>) -> std::sync::MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,443 @@
+//! The states of many keys, in a fixed table without a lock on the way of a
+//! known key.
+//!
+//! # The idea
+//! A key whose bucket is full is worth nothing: to forget it and to remember it
+//! are the same. So the table never sweeps. Whoever needs room for a new key
+//! takes the place of one that is out of debt, and all that is ever kept is the
+//! keys in debt.
+//!
+//! # The layout
+//! A *set* is two cache lines of eight *slots*; a slot is a tag and a state. The tag
+//! is the key's 64-bit hash, by SipHash with a secret of the process, and stands
+//! for the key: the key itself is never stored, whatever its length. Two keys
+//! of one hash would share a bucket, which can only refuse; among a million keys
+//! in debt that happens once in some 37 million tables, and nobody can aim for
+//! it without the secret. A key may lie in either of two sets, and goes to the
+//! emptier one once the first is crowded; so a table with seven slots for each
+//! four keys turns none away (simulated: none of 4 * 10^9, 30 to 100,000 keys a table).
+//!
+//! # The protocol
+//! A known key is one load of its state, and one compare-and-swap if it is
+//! allowed. A new key takes a mutex, one of 64 chosen by its hash, so that one
+//! key is never put in twice; then it claims a slot by swapping the slot's state
+//! for `CLAIMED`, writes its tag, and publishes its state.
+//!
+//! 1. A reader loads the state, then the tag. If the state was published by
+//!    another key's owner, the tag that it then reads is that owner's (Acquire
+//!    and Release), and there is no match.
+//! 2. A claim changes the state, and in a slot states only grow: a slot is
+//!    claimed when its state is in the past, and published with one in the
+//!    future. So a reader's swap fails if its slot has changed hands meanwhile.
+//!    (Two things make a state shrink: the cut after a clock that stepped back,
+//!    and `WhenFull::Forget`, whose promise is weaker anyway.)
+//! 3. A refusal swaps nothing; it loads the state once more instead.
+//! 4. A new key's reading of the clock is made after the key was found absent.
+//!    Whoever displaced its earlier state did so at a reading at which it was
+//!    out of debt, and that reading came before; so nothing that matters was
+//!    forgotten.
+
+use stanchion_core::{Decision, TokenBucket};
+
+use crate::gcra::{Step, debt, step};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+/// What to do with a new key when no slot for it is out of debt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Refuse it, so that the bound holds for every key whatever happens. The
+    /// right one where keys are known: tenants, API keys.
+    #[default]
+    Refuse,
+    /// Forget, of sixteen keys, the one that owes least, and admit the new one.
+    /// The right one where strangers choose the keys, such as addresses: a flood
+    /// of keys then displaces itself rather than everybody else. A forgotten key
+    /// starts afresh, and so may exceed the bound by what it owed.
+    Forget,
+}
+
+/// Slots of a set: two cache lines. Fewer for loom, which tries every order.
+pub(crate) const SLOTS: usize = if cfg!(stanchion_loom) { 2 } else { 8 };
+/// From so many slots in debt on, a new key looks at its second set.
+const CROWDED: usize = SLOTS / 2;
+/// Mutexes for new keys.
+const LOCKS: u64 = 64;
+/// The state of a slot that is changing hands.
+const CLAIMED: u64 = u64::MAX;
+/// The tag of a slot that was never used.
+const UNUSED: u64 = 0;
+
+/// The states of many keys.
+#[derive(Debug)]
+pub(crate) struct Table {
+    sets: Box<[Set]>,
+    locks: Box<[Mutex<()>]>,
+    when_full: WhenFull,
+    turned_away: AtomicU64,
+    forgotten: AtomicU64,
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Set([Slot; SLOTS]);
+
+#[derive(Debug)]
+struct Slot {
+    tag: AtomicU64,
+    tat: AtomicU64,
+}
+
+impl Table {
+    /// A table with room for `max_keys` keys in debt: seven slots for each four,
+    /// and some more for small tables, since the sets don't fill evenly.
+    pub(crate) fn new(max_keys: usize, when_full: WhenFull) -> Self {
+        let sets = if max_keys == 0 { 0 } else { max_keys.saturating_mul(7).div_ceil(4 * SLOTS) + 8 };
+        Self::with_sets(sets, when_full)
+    }
+
+    /// A table of so many sets.
+    pub(crate) fn with_sets(sets: usize, when_full: WhenFull) -> Self {
+        let slot = || Slot {
+            tag: AtomicU64::new(UNUSED),
+            tat: AtomicU64::new(0),
+        };
+        let set = |_| Set(std::array::from_fn(|_| slot()));
+        let locks = if sets == 0 { 0 } else { LOCKS };
+        Self {
+            sets: (0..sets).map(set).collect(),
+            locks: (0..locks).map(|_| Mutex::new(())).collect(),
+            when_full,
+            turned_away: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes `cost` ticks from the bucket of the key with this hash, if they
+    /// are there. `now` reads the clock, in ticks.
+    #[inline]
+    pub(crate) fn take(
+        &self,
+        hash: u64,
+        bucket: &TokenBucket,
+        cost: u64,
+        now: impl Fn() -> u64,
+    ) -> Decision {
+        let tag = if hash == UNUSED { 1 } else { hash };
+        let reading = now();
+        loop {
+            let Some((slot, tat)) = self.find(tag) else {
+                match self.insert(tag, bucket, cost, &now) {
+                    Some(decision) => return decision,
+                    None => continue,
+                }
+            };
+            let (next, decision) = match step(bucket, tat, reading, cost) {
+                Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
+                Step::Cut { tat: next } => {
+                    (next, Decision::refused_by(bucket, bucket.capacity(), cost))
+                }
+                Step::Look { debt } => return Decision::allowed_by(bucket, debt),
+                // Relaxed: the loads of `find` came before; see point 3 above.
+                Step::Refuse { debt } if slot.tat.load(Ordering::Relaxed) == tat => {
+                    return Decision::refused_by(bucket, debt, cost);
+                }
+                Step::Refuse { .. } => continue,
+            };
+            // Release: whoever acquires this state must see the tag that this thread saw.
+            if slot
+                .tat
+                .compare_exchange(tat, publishable(next), Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+            {
+                return decision;
+            }
+        }
+    }
+
+    /// The slot with this tag, and its state.
+    #[inline]
+    fn find(&self, tag: u64) -> Option<(&Slot, u64)> {
+        let [first, second] = self.homes(tag);
+        first.find(tag).or_else(|| second.find(tag))
+    }
+
+    /// Puts a new key in; `None` if it isn't new after all, or if somebody was
+    /// faster at the slot.
+    #[cold]
+    fn insert(
+        &self,
+        tag: u64,
+        bucket: &TokenBucket,
+        cost: u64,
+        now: &impl Fn() -> u64,
+    ) -> Option<Decision> {
+        if cost == 0 {
+            return Some(Decision::allowed_by(bucket, 0));
+        }
+        let index = usize::try_from(tag % LOCKS).expect("below 64");
+        // A poisoned lock guards nothing that could be half done: the only thing
+        // that can panic inside is a user's clock, before the claim.
+        let _alone = self.locks[index]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.find(tag).is_some() {
+            return None;
+        }
+        let now = now();
+        let (slot, tat, owed) = self.cheapest(tag, now);
+        if tat == CLAIMED {
+            // All are changing hands this instant.
+            return None;
+        }
+        if owed > 0 {
+            if self.when_full == WhenFull::Refuse {
+                // Relaxed, and below: counts for humans.
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
+                return Some(Decision::keys_full(bucket, owed));
+            }
+            self.forgotten.fetch_add(1, Ordering::Relaxed);
+        }
+        // Acquire: the tag is written after the claim. A failure has changed nothing.
+        slot.tat
+            .compare_exchange(tat, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
+        // Release: whoever sees this tag sees the claim.
+        slot.tag.store(tag, Ordering::Release);
+        // Release: whoever sees this state sees the tag.
+        slot.tat
+            .store(publishable(now.wrapping_add(cost)), Ordering::Release);
+        Some(Decision::allowed_by(bucket, cost))
+    }
+
+    /// The slot for a new key, its state and what it owes: in the first of the
+    /// key's two sets while that is not nearly full, else in the emptier one.
+    fn cheapest(&self, tag: u64, now: u64) -> (&Slot, u64, u64) {
+        let [first, second] = self.homes(tag);
+        let (slot, in_debt) = first.cheapest(now);
+        if in_debt < CROWDED {
+            return slot;
+        }
+        let (other, others_in_debt) = second.cheapest(now);
+        let other_is_better = if in_debt == SLOTS {
+            other.2 < slot.2
+        } else {
+            others_in_debt < in_debt
+        };
+        if other_is_better { other } else { slot }
+    }
+
+    /// The two sets in which a key may lie, from the two halves of its hash.
+    #[inline]
+    fn homes(&self, tag: u64) -> [&Set; 2] {
+        let home = |hash: u64| {
+            // Scales the hash to the number of sets, by its upper bits (Lemire 2019).
+            let index = (u128::from(hash) * self.sets.len() as u128) >> 64;
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "below the number of sets, a usize"
+            )]
+            &self.sets[index as usize]
+        };
+        [home(tag), home(tag.rotate_left(32))]
+    }
+
+    /// The bytes of the table.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.sets) + size_of_val(&*self.locks)
+    }
+
+    /// How many new keys were refused for want of room.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// How many keys in debt were forgotten for new ones.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// How many keys are in debt at `now`, in ticks. Walks the table.
+    pub(crate) fn in_debt(&self, now: u64) -> usize {
+        let slots = self.sets.iter().flat_map(|set| &set.0);
+        slots
+            .filter(|slot| {
+                slot.tag.load(Ordering::Relaxed) != UNUSED
+                    && debt(slot.tat.load(Ordering::Relaxed), now) > 0
+            })
+            .count()
+    }
+}
+
+impl Set {
+    /// The slot that owes least, its state and what it owes; and how many are in debt.
+    fn cheapest(&self, now: u64) -> ((&Slot, u64, u64), usize) {
+        let owing = self.0.iter().map(|slot| {
+            // Acquire: a state that was published is not seen beside the tag of before.
+            let tat = slot.tat.load(Ordering::Acquire);
+            let unused = slot.tag.load(Ordering::Relaxed) == UNUSED && tat != CLAIMED;
+            let owed = match tat {
+                _ if unused => 0,
+                CLAIMED => u64::MAX,
+                _ => debt(tat, now),
+            };
+            (slot, tat, owed)
+        });
+        let in_debt = owing.clone().filter(|&(_, _, owed)| owed > 0).count();
+        (
+            owing
+                .min_by_key(|&(_, _, owed)| owed)
+                .expect("a set has eight slots"),
+            in_debt,
+        )
+    }
+
+    #[inline]
+    fn find(&self, tag: u64) -> Option<(&Slot, u64)> {
+        for slot in &self.0 {
+            // Relaxed: only a first look, confirmed below.
+            if slot.tag.load(Ordering::Relaxed) != tag {
+                continue;
+            }
+            // Acquire, twice: see points 1 and 3 above.
+            let tat = slot.tat.load(Ordering::Acquire);
+            if tat != CLAIMED && slot.tag.load(Ordering::Acquire) == tag {
+                return Some((slot, tat));
+            }
+        }
+        None
+    }
+}
+
+/// A state that isn't mistaken for a claim: one tick later, towards refusal.
+#[inline]
+const fn publishable(tat: u64) -> u64 {
+    if tat == CLAIMED { 0 } else { tat }
+}
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// One token each second, so that a key is in debt for a second.
+    fn bucket() -> TokenBucket {
+        TokenBucket::new(1, Duration::from_secs(1), 1).expect("representable")
+    }
+
+    fn spread(key: u64) -> u64 {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+    }
+
+    #[test]
+    fn a_set_is_two_cache_lines_and_a_key_costs_28_bytes() {
+        assert_eq!(size_of::<Set>(), 128);
+        let table = Table::new(100_000, WhenFull::Refuse);
+        assert_eq!(size_of_val(&*table.sets) / 100_000, 28);
+    }
+
+    #[test]
+    fn max_keys_in_debt_fit() {
+        for max_keys in [1, 10, 1_000, 100_000] {
+            let table = Table::new(max_keys, WhenFull::Refuse);
+            let bucket = bucket();
+            for key in 0..max_keys as u64 {
+                assert!(
+                    table
+                        .take(spread(key), &bucket, bucket.interval(), || 7)
+                        .allowed(),
+                    "{key} of {max_keys}"
+                );
+            }
+            assert_eq!((table.turned_away(), table.in_debt(7)), (0, max_keys));
+        }
+    }
+
+    #[test]
+    fn a_full_table_refuses_new_keys_and_keeps_its_promises() {
+        let table = Table::with_sets(1, WhenFull::Refuse);
+        let bucket = bucket();
+        let take = |key, now| table.take(key, &bucket, bucket.interval(), || now);
+        for key in 1..=8 {
+            assert!(take(key, key).allowed());
+        }
+        let refused = take(9, 10);
+        assert_eq!(refused.verdict(), stanchion_core::Verdict::KeysFull);
+        // Key 1 is out of debt first, a second after its only token.
+        assert_eq!(
+            refused.retry_after(),
+            Some(Duration::from_nanos(1_000_000_001 - 10))
+        );
+        assert_eq!(
+            take(9, 1_000_000_000).verdict(),
+            stanchion_core::Verdict::KeysFull
+        );
+        assert!(take(9, 1_000_000_001).allowed());
+        // The others are remembered.
+        assert!((2..=8).all(|key| !take(key, 1_000_000_001).allowed()));
+        assert_eq!(table.turned_away(), 2);
+    }
+
+    #[test]
+    fn a_table_that_forgets_drops_the_key_that_owes_least() {
+        let table = Table::with_sets(1, WhenFull::Forget);
+        let bucket = TokenBucket::new(1, Duration::from_secs(1), 10).unwrap();
+        for (key, tokens) in [
+            (1, 3),
+            (2, 1),
+            (3, 2),
+            (4, 4),
+            (5, 5),
+            (6, 6),
+            (7, 7),
+            (8, 8),
+        ] {
+            assert!(
+                table
+                    .take(key, &bucket, tokens * bucket.interval(), || 0)
+                    .allowed()
+            );
+        }
+        assert!(table.take(9, &bucket, bucket.interval(), || 0).allowed());
+        assert_eq!(table.forgotten(), 1);
+        let remaining = |key| table.take(key, &bucket, 0, || 0).remaining();
+        assert_eq!([1, 2, 3, 4, 9].map(remaining), [7, 10, 8, 6, 9]);
+    }
+
+    #[test]
+    fn to_look_at_a_new_key_leaves_no_trace() {
+        let table = Table::with_sets(1, WhenFull::Refuse);
+        let decision = table.take(1, &bucket(), 0, || 5);
+        assert!(decision.allowed() && decision.remaining() == 1);
+        assert!(
+            table.sets[0]
+                .0
+                .iter()
+                .all(|slot| slot.tag.load(Ordering::Relaxed) == UNUSED)
+        );
+    }
+
+    #[test]
+    fn hash_zero_and_state_claimed_are_as_good_as_any() {
+        let table = Table::with_sets(1, WhenFull::Refuse);
+        let bucket = bucket();
+        let just_before = CLAIMED.wrapping_sub(bucket.interval());
+        assert!(
+            table
+                .take(0, &bucket, bucket.interval(), || just_before)
+                .allowed()
+        );
+        assert!(
+            !table
+                .take(0, &bucket, bucket.interval(), || just_before)
+                .allowed()
+        );
+        assert!(table.take(0, &bucket, bucket.interval(), || 0).allowed());
+    }
+}
