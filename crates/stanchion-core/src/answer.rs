@@ -100,11 +100,7 @@ impl<T> Future for AnswerFuture<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match &mut self.0 {
-            State::Ready(value) => Poll::Ready(
-                value
-                    .take()
-                    .expect("a future is not polled after it is ready"),
-            ),
+            State::Ready(value) => Poll::Ready(value.take().expect("a future is not polled after it is ready")),
             State::Later(future) => future.as_mut().poll(context),
         }
     }

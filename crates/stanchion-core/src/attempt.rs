@@ -87,10 +87,7 @@ mod tests {
             number: u32::MAX,
             ..Attempt::first()
         };
-        assert_eq!(
-            last.next(Outcome::Transient, Moment::default()).number(),
-            u32::MAX
-        );
+        assert_eq!(last.next(Outcome::Transient, Moment::default()).number(), u32::MAX);
     }
 
     #[test]

@@ -101,10 +101,7 @@ mod tests {
     #[test]
     fn io_errors_are_told_apart() {
         let outcome = |kind| io::Error::from(kind).outcome();
-        assert_eq!(
-            outcome(io::ErrorKind::ConnectionRefused),
-            Outcome::Transient
-        );
+        assert_eq!(outcome(io::ErrorKind::ConnectionRefused), Outcome::Transient);
         assert_eq!(outcome(io::ErrorKind::TimedOut), Outcome::TimedOut);
         assert_eq!(outcome(io::ErrorKind::PermissionDenied), Outcome::Permanent);
     }

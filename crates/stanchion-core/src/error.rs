@@ -80,10 +80,7 @@ impl<E> From<Rejection> for CallError<E> {
 impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inner {
-                error,
-                attempts: 0 | 1,
-            } => error.fmt(f),
+            Self::Inner { error, attempts: 0 | 1 } => error.fmt(f),
             Self::Inner { error, attempts } => {
                 write!(f, "failed after {attempts} attempts: {error}")
             }

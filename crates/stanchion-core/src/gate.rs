@@ -235,10 +235,7 @@ mod tests {
         }
 
         fn settle(&self, ticket: Ticket, outcome: Outcome, _: Duration) {
-            self.settled
-                .lock()
-                .unwrap()
-                .push((ticket.generation(), outcome));
+            self.settled.lock().unwrap().push((ticket.generation(), outcome));
         }
     }
 
@@ -252,10 +249,7 @@ mod tests {
     #[tokio::test]
     async fn a_permit_settles_exactly_once() {
         let gate = slow(true);
-        Permit::new(&gate, &Call::new())
-            .await
-            .unwrap()
-            .settle(Outcome::Success);
+        Permit::new(&gate, &Call::new()).await.unwrap().settle(Outcome::Success);
         drop(Permit::new(&gate, &Call::new()).await.unwrap());
         assert_eq!(
             *gate.settled.lock().unwrap(),
@@ -280,12 +274,7 @@ mod tests {
         let gate = slow(true);
         let call = Call::new();
         let mut waiting = Box::pin(Permit::new(&gate, &call));
-        assert!(
-            std::future::poll_fn(|cx| std::task::Poll::Ready(
-                waiting.as_mut().poll(cx).is_pending()
-            ))
-            .await
-        );
+        assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
         drop(waiting);
         assert!(gate.settled.lock().unwrap().is_empty());
     }

@@ -82,6 +82,6 @@ pub use random::{Random, RandomRun};
 pub use rate::{Decision, RateLimit, RateRequest, RateStore, TokenBucket, Verdict};
 pub use rejection::{Name, Rejection, RejectionKind};
 pub use store::{
-    Begin, CacheEntry, CacheStore, Claim, Completion, Fence, Fingerprint, Idempotency,
-    IdempotencyStore, Lease, LeaseStore, StoreError, StoreErrorKind, Version,
+    Begin, CacheEntry, CacheStore, Claim, Completion, Fence, Fingerprint, Idempotency, IdempotencyStore, Lease,
+    LeaseStore, StoreError, StoreErrorKind, Version,
 };

@@ -43,10 +43,7 @@ impl Outcome {
     /// assert!(!Outcome::Permanent.is_retryable());
     /// ```
     pub const fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Transient | Self::Throttled { .. } | Self::TimedOut
-        )
+        matches!(self, Self::Transient | Self::Throttled { .. } | Self::TimedOut)
     }
 
     /// Whether it speaks against the other side's health: `Transient`,

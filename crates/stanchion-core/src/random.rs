@@ -93,33 +93,18 @@ mod tests {
         // The mean of 1,000 uniform numbers has a standard deviation of 0.0091; this allows five.
         assert!((first - 0.5).abs() < 0.046, "mean {first}");
         // Correlation between neighbouring runs, and within a run: standard deviation 0.032.
-        let neighbours = mean(
-            &mut pairs
-                .windows(2)
-                .map(|two| (two[0].0 - 0.5) * (two[1].0 - 0.5) * 12.0),
-        );
-        let within = mean(
-            &mut pairs
-                .iter()
-                .map(|pair| (pair.0 - 0.5) * (pair.1 - 0.5) * 12.0),
-        );
+        let neighbours = mean(&mut pairs.windows(2).map(|two| (two[0].0 - 0.5) * (two[1].0 - 0.5) * 12.0));
+        let within = mean(&mut pairs.iter().map(|pair| (pair.0 - 0.5) * (pair.1 - 0.5) * 12.0));
         assert!(neighbours.abs() < 0.16, "neighbours {neighbours}");
         assert!(within.abs() < 0.16, "within {within}");
         let mut buckets = [0_u32; 10];
         for (value, _) in &pairs {
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "0.0..10.0"
-            )]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.0..10.0")]
             let bucket = (value * 10.0) as usize;
             buckets[bucket] += 1;
         }
         // Each holds 100 with a standard deviation of 9.5.
-        assert!(
-            buckets.iter().all(|&count| (53..=147).contains(&count)),
-            "{buckets:?}"
-        );
+        assert!(buckets.iter().all(|&count| (53..=147).contains(&count)), "{buckets:?}");
     }
 
     #[test]

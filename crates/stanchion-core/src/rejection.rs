@@ -184,12 +184,8 @@ mod tests {
 
     #[test]
     fn a_rejection_says_who_why_and_when() {
-        let refusal = Rejection::new("api", RejectionKind::RateLimited)
-            .retry_after(Duration::from_millis(250));
-        assert_eq!(
-            refusal.to_string(),
-            "refused by api: rate limited; come back in 250ms"
-        );
+        let refusal = Rejection::new("api", RejectionKind::RateLimited).retry_after(Duration::from_millis(250));
+        assert_eq!(refusal.to_string(), "refused by api: rate limited; come back in 250ms");
     }
 
     #[test]

@@ -27,9 +27,7 @@ impl TatCell {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
                 Step::Refuse { debt } => return Decision::refused_by(bucket, debt, cost),
-                Step::Cut { tat: next } => {
-                    (next, Decision::refused_by(bucket, bucket.capacity(), cost))
-                }
+                Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
             };
             match self
                 .0

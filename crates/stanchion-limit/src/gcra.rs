@@ -112,10 +112,7 @@ mod tests {
     fn a_token_is_back_exactly_after_its_interval() {
         let bucket = bucket(1, 10, 1);
         assert_eq!(step(&bucket, 110, 109, 10), Step::Refuse { debt: 1 });
-        assert_eq!(
-            step(&bucket, 110, 110, 10),
-            Step::Take { tat: 120, debt: 10 }
-        );
+        assert_eq!(step(&bucket, 110, 110, 10), Step::Take { tat: 120, debt: 10 });
     }
 
     #[test]
@@ -130,10 +127,7 @@ mod tests {
     fn time_may_wrap_around() {
         let bucket = bucket(1, 10, 2);
         let late = u64::MAX - 4;
-        assert_eq!(
-            step(&bucket, late, late, 10),
-            Step::Take { tat: 5, debt: 10 }
-        );
+        assert_eq!(step(&bucket, late, late, 10), Step::Take { tat: 5, debt: 10 });
         assert_eq!(step(&bucket, 5, late, 10), Step::Take { tat: 15, debt: 20 });
         assert_eq!(step(&bucket, 15, late, 10), Step::Refuse { debt: 20 });
         assert_eq!(step(&bucket, 15, 5, 10), Step::Take { tat: 25, debt: 20 });

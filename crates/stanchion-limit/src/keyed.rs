@@ -1,16 +1,16 @@
 //! One limit for each key.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, Answer, BoxFuture, Call, Clock, ConfigError, Decision, Gate, IntoGate, Key, Moment,
-    Name, Outcome, RateLimit, RateRequest, RateStore, Rejection, RejectionKind, StoreError, Ticket,
-    TokenBucket,
+    Admission, Answer, BoxFuture, Call, Clock, ConfigError, Decision, Gate, IntoGate, Key, Moment, Name, Outcome,
+    RateLimit, RateRequest, RateStore, Rejection, RejectionKind, StoreError, Ticket, TokenBucket,
 };
 
+use crate::hash::KeyHasher;
 use crate::limiter::admission;
 use crate::outage::{Course, Health};
 use crate::table::{Table, WhenFull};
@@ -69,7 +69,7 @@ pub struct KeyedLimiter<K: ?Sized, S = InMemory> {
     limit: RateLimit,
     name: Name,
     clock: Clock,
-    hasher: RandomState,
+    hasher: KeyHasher,
     /// The states in this process: all of them, or those of the local share.
     table: Table,
     max_keys: usize,
@@ -138,9 +138,7 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
         let decision = match bucket.cost(cost) {
             Some(ticks) => self
                 .table
-                .take(self.hasher.hash_one(key), bucket, ticks, || {
-                    gcra::ticks(bucket, now())
-                }),
+                .take(self.hasher.hash(key), bucket, ticks, || gcra::ticks(bucket, now())),
             None => Decision::never_fits(bucket),
         };
         trace::decided(&self.name, &decision);
@@ -176,26 +174,19 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
                 trace::decided(&self.name, &never);
                 return Answer::Ready(Ok(never));
             }
-            let hash = self.hasher.hash_one(bytes);
+            let hash = self.hasher.hash(bytes);
             match self.health.course(|| self.clock.now()) {
                 Course::Bypass(retry) => Answer::Ready(Ok(self.without_store(hash, cost, retry))),
                 Course::Ask => match self.store.decide(request) {
                     Answer::Ready(result) => Answer::Ready(self.concluded(hash, cost, result)),
-                    Answer::Later(future) => {
-                        Answer::later(async move { self.concluded(hash, cost, future.await) })
-                    }
+                    Answer::Later(future) => Answer::later(async move { self.concluded(hash, cost, future.await) }),
                 },
             }
         })
     }
 
     /// The store's answer, or the policy's in its place.
-    fn concluded(
-        &self,
-        hash: u64,
-        cost: u64,
-        result: Result<Decision, StoreError>,
-    ) -> Result<Decision, StoreError> {
+    fn concluded(&self, hash: u64, cost: u64, result: Result<Decision, StoreError>) -> Result<Decision, StoreError> {
         match result {
             Ok(decision) => {
                 if self.health.answered() {
@@ -239,9 +230,7 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
             Ok(decision) => admission(&self.name, &decision),
             // A gate can't hand on the error. It has been reported; the policy decides.
             Err(_) if self.outage == Outage::Admit => Admission::Admitted(Ticket::new(0)),
-            Err(_) => {
-                Admission::Rejected(Rejection::new(&self.name, RejectionKind::StoreUnavailable))
-            }
+            Err(_) => Admission::Rejected(Rejection::new(&self.name, RejectionKind::StoreUnavailable)),
         }
     }
 }
@@ -384,23 +373,19 @@ impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
     }
 
     /// The limiter.
-    fn assemble(
-        self,
-        needs_table: bool,
-        share: Option<TokenBucket>,
-    ) -> Result<KeyedLimiter<K, S>, ConfigError> {
+    fn assemble(self, needs_table: bool, share: Option<TokenBucket>) -> Result<KeyedLimiter<K, S>, ConfigError> {
         let bucket = self.quota.bucket()?;
         if self.max_keys == 0 || self.max_keys > Self::MOST_KEYS {
             let limit = format_args!("must be 1 to {}", Self::MOST_KEYS).to_string();
             return Err(ConfigError::new("max_keys", self.max_keys, limit));
         }
-        let hasher = RandomState::new();
+        let hasher = KeyHasher::new();
         let max_keys = if needs_table { self.max_keys } else { 0 };
         Ok(KeyedLimiter {
             limit: RateLimit::new(self.name.clone(), bucket),
             name: self.name,
             clock: self.clock.unwrap_or_default(),
-            health: Health::new(hasher.hash_one("pause")),
+            health: Health::new(hasher.hash("pause")),
             hasher,
             table: Table::new(max_keys, self.when_full),
             max_keys,

@@ -49,6 +49,7 @@
 
 mod cell;
 mod gcra;
+mod hash;
 mod keyed;
 mod limiter;
 mod memory;
@@ -66,8 +67,8 @@ pub use quota::Quota;
 pub use table::WhenFull;
 
 pub use stanchion_core::{
-    Answer, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, RateLimit, RateRequest,
-    RateStore, StoreError, TokenBucket, Verdict,
+    Answer, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, RateLimit, RateRequest, RateStore,
+    StoreError, TokenBucket, Verdict,
 };
 
 /// The pure step, for those who test a store against it.

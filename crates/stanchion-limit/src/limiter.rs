@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, Call, Clock, ConfigError, Decision, Gate, IntoGate, Moment, Name, Outcome,
-    Rejection, Ticket, TokenBucket,
+    Admission, Call, Clock, ConfigError, Decision, Gate, IntoGate, Moment, Name, Outcome, Rejection, Ticket,
+    TokenBucket,
 };
 
 use crate::cell::TatCell;
@@ -83,9 +83,7 @@ impl Limiter {
     #[inline]
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
         let decision = match self.bucket.cost(cost) {
-            Some(ticks) => self
-                .cell
-                .take(&self.bucket, gcra::ticks(&self.bucket, now), ticks),
+            Some(ticks) => self.cell.take(&self.bucket, gcra::ticks(&self.bucket, now), ticks),
             None => Decision::never_fits(&self.bucket),
         };
         trace::decided(&self.name, &decision);

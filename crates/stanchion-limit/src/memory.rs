@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+
 use std::sync::{Mutex, PoisonError};
 
 use stanchion_core::{Answer, Clock, Decision, RateRequest, RateStore, StoreError};
 
 use crate::gcra::{self, Step, debt, step};
+use crate::hash::KeyHasher;
 
 /// A [`RateStore`] in this process, for tests and for a service with one
 /// instance; a [`KeyedLimiter`](crate::KeyedLimiter) without a store is several
@@ -35,7 +36,7 @@ use crate::gcra::{self, Step, debt, step};
 /// ```
 pub struct MemoryRateStore {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    hasher: KeyHasher,
     clock: Clock,
 }
 
@@ -73,17 +74,14 @@ impl MemoryRateStore {
         };
         Self {
             shards: (0..SHARDS).map(shard).collect(),
-            hasher: RandomState::new(),
+            hasher: KeyHasher::new(),
             clock: clock.into(),
         }
     }
 
     /// How many states are held, in debt or not yet dropped.
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| lock(shard).states.len())
-            .sum()
+        self.shards.iter().map(|shard| lock(shard).states.len()).sum()
     }
 
     /// Whether no state is held.
@@ -92,13 +90,13 @@ impl MemoryRateStore {
     }
 
     fn decide_now(&self, request: RateRequest<'_>) -> Decision {
-        let hash = self.hasher.hash_one(request.key());
+        let hash = self.hasher.hash(request.key());
         let index = usize::try_from(hash >> 60).expect("below 16");
         // The clock is read before the lock: nothing of the user's runs inside it.
         let now = self.clock.now();
         let mut shard = lock(&self.shards[index]);
         let limits = request.limits();
-        let id = |place: usize| self.hasher.hash_one((hash, limits[place].name()));
+        let id = |place: usize| self.hasher.hash(&(hash, limits[place].name()));
         // First what each would say; then, if all allow, what each becomes.
         let steps = limits.iter().enumerate().map(|(place, limit)| {
             let bucket = limit.bucket();
@@ -113,48 +111,26 @@ impl MemoryRateStore {
             )
         });
         let steps: Vec<(Step, Decision)> = steps.collect();
-        let decisions = steps
-            .iter()
-            .zip(limits)
-            .map(|((step, refused), limit)| match *step {
-                Step::Take { debt, .. } | Step::Look { debt } => {
-                    Decision::allowed_by(limit.bucket(), debt)
-                }
-                Step::Refuse { .. } => *refused,
-                Step::Cut { .. } => {
-                    let cost = request.cost().saturating_mul(limit.bucket().interval());
-                    Decision::refused_by(limit.bucket(), limit.bucket().capacity(), cost)
-                }
-            });
+        let decisions = steps.iter().zip(limits).map(|((step, refused), limit)| match *step {
+            Step::Take { debt, .. } | Step::Look { debt } => Decision::allowed_by(limit.bucket(), debt),
+            Step::Refuse { .. } => *refused,
+            Step::Cut { .. } => {
+                let cost = request.cost().saturating_mul(limit.bucket().interval());
+                Decision::refused_by(limit.bucket(), limit.bucket().capacity(), cost)
+            }
+        });
         let decision = Decision::strictest(decisions).expect("a request has a limit");
         for (place, (step, _)) in steps.iter().enumerate() {
             let ticks_per_nano = limits[place].bucket().ticks_per_nano();
             match *step {
-                Step::Cut { tat } => {
-                    _ = shard.states.insert(
-                        id(place),
-                        State {
-                            tat,
-                            ticks_per_nano,
-                        },
-                    )
-                }
+                Step::Cut { tat } => _ = shard.states.insert(id(place), State { tat, ticks_per_nano }),
                 _ if !decision.allowed() => {}
                 Step::Take { tat, .. } => {
                     // Room is made for all before any is put in: all or nothing.
                     if place == 0 && !shard.has_room_for((0..limits.len()).map(id), now) {
-                        return Decision::keys_full(
-                            limits[0].bucket(),
-                            limits[0].bucket().interval(),
-                        );
+                        return Decision::keys_full(limits[0].bucket(), limits[0].bucket().interval());
                     }
-                    shard.states.insert(
-                        id(place),
-                        State {
-                            tat,
-                            ticks_per_nano,
-                        },
-                    );
+                    shard.states.insert(id(place), State { tat, ticks_per_nano });
                 }
                 Step::Look { .. } | Step::Refuse { .. } => {}
             }
@@ -166,11 +142,7 @@ impl MemoryRateStore {
 impl Shard {
     /// Whether states of these ids fit, if need be after dropping those out of
     /// debt. Each sweep is paid for by as many insertions as it leaves states.
-    fn has_room_for(
-        &mut self,
-        ids: impl Iterator<Item = u64>,
-        now: stanchion_core::Moment,
-    ) -> bool {
+    fn has_room_for(&mut self, ids: impl Iterator<Item = u64>, now: stanchion_core::Moment) -> bool {
         let mut new = 0;
         for id in ids {
             if let Entry::Vacant(_) = self.states.entry(id) {
@@ -178,12 +150,8 @@ impl Shard {
             }
         }
         if new > 0 && self.states.len() + new > self.sweep_at.min(self.most) {
-            self.states.retain(|_, state| {
-                debt(
-                    state.tat,
-                    now.as_nanos().wrapping_mul(u64::from(state.ticks_per_nano)),
-                ) > 0
-            });
+            self.states
+                .retain(|_, state| debt(state.tat, now.as_nanos().wrapping_mul(u64::from(state.ticks_per_nano))) > 0);
             self.sweep_at = (2 * self.states.len()).max(64);
         }
         new == 0 || self.states.len() + new <= self.most
@@ -192,9 +160,7 @@ impl Shard {
 
 impl RateStore for MemoryRateStore {
     fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
-        let decision = request
-            .never_fits()
-            .unwrap_or_else(|| self.decide_now(request));
+        let decision = request.never_fits().unwrap_or_else(|| self.decide_now(request));
         Answer::Ready(Ok(decision))
     }
 }

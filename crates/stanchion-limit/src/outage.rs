@@ -148,15 +148,9 @@ mod tests {
             Course::Ask
         );
         assert_eq!(health.failed(at(1_000)()), Duration::from_millis(750));
-        assert_eq!(
-            health.course(at(1_749)),
-            Course::Bypass(Duration::from_millis(1))
-        );
+        assert_eq!(health.course(at(1_749)), Course::Bypass(Duration::from_millis(1)));
         assert_eq!(health.course(at(1_750)), Course::Ask);
-        assert_eq!(
-            health.course(at(1_750)),
-            Course::Bypass(Duration::from_millis(750))
-        );
+        assert_eq!(health.course(at(1_750)), Course::Bypass(Duration::from_millis(750)));
         assert!(health.answered() && !health.answered());
         assert_eq!(health.course(at(1_750)), Course::Ask);
         assert_eq!(health.failures(), 1);

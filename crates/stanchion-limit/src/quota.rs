@@ -41,10 +41,7 @@ pub struct Quota {
     #[cfg_attr(feature = "serde", serde(with = "period"))]
     period: Duration,
     /// Units at once. Default: `count`.
-    #[cfg_attr(
-        feature = "serde",
-        serde(default, skip_serializing_if = "Option::is_none")
-    )]
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     burst: Option<u64>,
 }
 
@@ -100,19 +97,13 @@ mod period {
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(
-        period: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(period: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_duration(*period))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|error| D::Error::custom(format!("period is {text:?}: {error}")))
+        humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("period is {text:?}: {error}")))
     }
 }
 
@@ -122,15 +113,11 @@ mod tests {
 
     #[test]
     fn a_quota_is_data() {
-        let quota: Quota =
-            serde_json::from_str(r#"{"count": 100, "period": "1m", "burst": 20}"#).unwrap();
+        let quota: Quota = serde_json::from_str(r#"{"count": 100, "period": "1m", "burst": 20}"#).unwrap();
         assert_eq!(quota, Quota::per_minute(100).burst(20));
         let text = serde_json::to_string(&Quota::per_day(5)).unwrap();
         assert_eq!(text, r#"{"count":5,"period":"1day"}"#);
-        assert_eq!(
-            serde_json::from_str::<Quota>(&text).unwrap(),
-            Quota::per_day(5)
-        );
+        assert_eq!(serde_json::from_str::<Quota>(&text).unwrap(), Quota::per_day(5));
     }
 
     #[test]
@@ -138,8 +125,6 @@ mod tests {
         let error = |text: &str| serde_json::from_str::<Quota>(text).unwrap_err().to_string();
         assert!(error(r#"{"count": 1, "period": "soon"}"#).starts_with("period is \"soon\": "));
         assert!(error(r#"{"count": -1, "period": "1s"}"#).contains("invalid value"));
-        assert!(
-            error(r#"{"count": 1, "period": "1s", "brust": 2}"#).contains("unknown field `brust`")
-        );
+        assert!(error(r#"{"count": 1, "period": "1s", "brust": 2}"#).contains("unknown field `brust`"));
     }
 }

@@ -9,11 +9,11 @@
 //!
 //! # The layout
 //! A *set* is two cache lines of eight *slots*; a slot is a tag and a state. The tag
-//! is the key's 64-bit hash, by SipHash with a secret of the process, and stands
+//! is the key's 64-bit hash, with a secret seed, and stands
 //! for the key: the key itself is never stored, whatever its length. Two keys
 //! of one hash would share a bucket, which can only refuse; among a million keys
 //! in debt that happens once in some 37 million tables, and nobody can aim for
-//! it without the secret. A key may lie in either of two sets, and goes to the
+//! it without the seed. A key may lie in either of two sets, and goes to the
 //! emptier one once the first is crowded; so a table with seven slots for each
 //! four keys turns none away (simulated: none of 4 * 10^9, 30 to 100,000 keys a table).
 //!
@@ -39,7 +39,7 @@
 
 use stanchion_core::{Decision, TokenBucket};
 
-use crate::gcra::{Step, debt, step};
+use crate::gcra::{Step, step};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What to do with a new key when no slot for it is out of debt.
@@ -64,7 +64,7 @@ pub enum WhenFull {
 
 /// Slots of a set: two cache lines. Fewer for loom, which tries every order.
 pub(crate) const SLOTS: usize = if cfg!(stanchion_loom) { 2 } else { 8 };
-/// From so many slots in debt on, a new key looks at its second set.
+/// From so many slots in debt on, a new key goes to the emptier of its sets.
 const CROWDED: usize = SLOTS / 2;
 /// Mutexes for new keys.
 const LOCKS: u64 = 64;
@@ -83,34 +83,40 @@ pub(crate) struct Table {
     forgotten: AtomicU64,
 }
 
+/// Eight slots: slot `i` is `tags[i]` and `tats[i]`, each array a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Set([Slot; SLOTS]);
+struct Set {
+    tags: [AtomicU64; SLOTS],
+    tats: [AtomicU64; SLOTS],
+}
 
-#[derive(Debug)]
-struct Slot {
-    tag: AtomicU64,
-    tat: AtomicU64,
+/// A slot as somebody saw it.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    tag: &'a AtomicU64,
+    tat: &'a AtomicU64,
+    /// What `tat` was.
+    state: u64,
 }
 
 impl Table {
     /// A table with room for `max_keys` keys in debt: seven slots for each four,
     /// and some more for small tables, since the sets don't fill evenly.
     pub(crate) fn new(max_keys: usize, when_full: WhenFull) -> Self {
-        let sets = if max_keys == 0 { 0 } else { max_keys.saturating_mul(7).div_ceil(4 * SLOTS) + 8 };
+        let sets = if max_keys == 0 {
+            0
+        } else {
+            max_keys.saturating_mul(7).div_ceil(4 * SLOTS) + 8
+        };
         Self::with_sets(sets, when_full)
     }
 
     /// A table of so many sets.
     pub(crate) fn with_sets(sets: usize, when_full: WhenFull) -> Self {
-        let slot = || Slot {
-            tag: AtomicU64::new(UNUSED),
-            tat: AtomicU64::new(0),
-        };
-        let set = |_| Set(std::array::from_fn(|_| slot()));
         let locks = if sets == 0 { 0 } else { LOCKS };
         Self {
-            sets: (0..sets).map(set).collect(),
+            sets: (0..sets).map(|_| Set::unused()).collect(),
             locks: (0..locks).map(|_| Mutex::new(())).collect(),
             when_full,
             turned_away: AtomicU64::new(0),
@@ -121,62 +127,45 @@ impl Table {
     /// Takes `cost` ticks from the bucket of the key with this hash, if they
     /// are there. `now` reads the clock, in ticks.
     #[inline]
-    pub(crate) fn take(
-        &self,
-        hash: u64,
-        bucket: &TokenBucket,
-        cost: u64,
-        now: impl Fn() -> u64,
-    ) -> Decision {
+    pub(crate) fn take(&self, hash: u64, bucket: &TokenBucket, cost: u64, now: impl Fn() -> u64) -> Decision {
         let tag = if hash == UNUSED { 1 } else { hash };
         let reading = now();
         loop {
-            let Some((slot, tat)) = self.find(tag) else {
+            let Some(slot) = self.find(tag) else {
                 match self.insert(tag, bucket, cost, &now) {
                     Some(decision) => return decision,
                     None => continue,
                 }
             };
-            let (next, decision) = match step(bucket, tat, reading, cost) {
+            let (next, decision) = match step(bucket, slot.state, reading, cost) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
-                Step::Cut { tat: next } => {
-                    (next, Decision::refused_by(bucket, bucket.capacity(), cost))
-                }
+                Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
                 // Relaxed: the loads of `find` came before; see point 3 above.
-                Step::Refuse { debt } if slot.tat.load(Ordering::Relaxed) == tat => {
+                Step::Refuse { debt } if slot.tat.load(Ordering::Relaxed) == slot.state => {
                     return Decision::refused_by(bucket, debt, cost);
                 }
                 Step::Refuse { .. } => continue,
             };
             // Release: whoever acquires this state must see the tag that this thread saw.
-            if slot
-                .tat
-                .compare_exchange(tat, publishable(next), Ordering::Release, Ordering::Relaxed)
-                .is_ok()
-            {
+            if slot.swap(publishable(next), Ordering::Release) {
                 return decision;
             }
         }
     }
 
-    /// The slot with this tag, and its state.
+    /// The slot with this tag.
     #[inline]
-    fn find(&self, tag: u64) -> Option<(&Slot, u64)> {
-        let [first, second] = self.homes(tag);
-        first.find(tag).or_else(|| second.find(tag))
+    fn find(&self, tag: u64) -> Option<Seen<'_>> {
+        self.home(tag)
+            .find(tag)
+            .or_else(|| self.home(tag.rotate_left(32)).find(tag))
     }
 
     /// Puts a new key in; `None` if it isn't new after all, or if somebody was
     /// faster at the slot.
     #[cold]
-    fn insert(
-        &self,
-        tag: u64,
-        bucket: &TokenBucket,
-        cost: u64,
-        now: &impl Fn() -> u64,
-    ) -> Option<Decision> {
+    fn insert(&self, tag: u64, bucket: &TokenBucket, cost: u64, now: &impl Fn() -> u64) -> Option<Decision> {
         if cost == 0 {
             return Some(Decision::allowed_by(bucket, 0));
         }
@@ -190,61 +179,61 @@ impl Table {
             return None;
         }
         let now = now();
-        let (slot, tat, owed) = self.cheapest(tag, now);
-        if tat == CLAIMED {
+        let (slot, ahead) = self.place_for(tag, now);
+        if slot.state == CLAIMED {
             // All are changing hands this instant.
             return None;
         }
-        if owed > 0 {
+        if ahead > 0 {
             if self.when_full == WhenFull::Refuse {
                 // Relaxed, and below: counts for humans.
                 self.turned_away.fetch_add(1, Ordering::Relaxed);
-                return Some(Decision::keys_full(bucket, owed));
+                return Some(Decision::keys_full(bucket, ahead.unsigned_abs()));
             }
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
         // Acquire: the tag is written after the claim. A failure has changed nothing.
-        slot.tat
-            .compare_exchange(tat, CLAIMED, Ordering::Acquire, Ordering::Relaxed)
-            .ok()?;
+        if !slot.swap(CLAIMED, Ordering::Acquire) {
+            return None;
+        }
         // Release: whoever sees this tag sees the claim.
         slot.tag.store(tag, Ordering::Release);
         // Release: whoever sees this state sees the tag.
-        slot.tat
-            .store(publishable(now.wrapping_add(cost)), Ordering::Release);
+        slot.tat.store(publishable(now.wrapping_add(cost)), Ordering::Release);
         Some(Decision::allowed_by(bucket, cost))
     }
 
-    /// The slot for a new key, its state and what it owes: in the first of the
-    /// key's two sets while that is not nearly full, else in the emptier one.
-    fn cheapest(&self, tag: u64, now: u64) -> (&Slot, u64, u64) {
-        let [first, second] = self.homes(tag);
-        let (slot, in_debt) = first.cheapest(now);
-        if in_debt < CROWDED {
-            return slot;
+    /// The slot for a new key, and how far its state is ahead of now: the one
+    /// that was never used, or else has been out of debt longest, or else owes
+    /// least. In the first of the key's two sets if that is not crowded and has
+    /// one to spare, else in the better one.
+    fn place_for(&self, tag: u64, now: u64) -> (Seen<'_>, i64) {
+        let (slot, ahead, in_debt) = self.home(tag).cheapest(favourite(tag), now);
+        if in_debt < CROWDED && ahead == i64::MIN {
+            return (slot, ahead);
         }
-        let (other, others_in_debt) = second.cheapest(now);
-        let other_is_better = if in_debt == SLOTS {
-            other.2 < slot.2
+        let (other, others_ahead, others_in_debt) = self.home(tag.rotate_left(32)).cheapest(favourite(tag), now);
+        let one_is_full = in_debt.max(others_in_debt) == SLOTS;
+        let first_is_better = if in_debt < CROWDED || one_is_full {
+            ahead <= others_ahead
         } else {
-            others_in_debt < in_debt
+            in_debt <= others_in_debt
         };
-        if other_is_better { other } else { slot }
+        if first_is_better {
+            (slot, ahead)
+        } else {
+            (other, others_ahead)
+        }
     }
 
-    /// The two sets in which a key may lie, from the two halves of its hash.
+    /// The first of the two sets in which a key may lie; the second is that of
+    /// the hash with its halves exchanged.
     #[inline]
-    fn homes(&self, tag: u64) -> [&Set; 2] {
-        let home = |hash: u64| {
-            // Scales the hash to the number of sets, by its upper bits (Lemire 2019).
-            let index = (u128::from(hash) * self.sets.len() as u128) >> 64;
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "below the number of sets, a usize"
-            )]
-            &self.sets[index as usize]
-        };
-        [home(tag), home(tag.rotate_left(32))]
+    fn home(&self, hash: u64) -> &Set {
+        // Scales the hash to the number of sets, by its upper bits (Lemire 2019).
+        let index = (u128::from(hash) * self.sets.len() as u128) >> 64;
+        #[allow(clippy::cast_possible_truncation, reason = "below the number of sets, a usize")]
+        &self.sets[index as usize]
     }
 
     /// The bytes of the table.
@@ -264,54 +253,100 @@ impl Table {
 
     /// How many keys are in debt at `now`, in ticks. Walks the table.
     pub(crate) fn in_debt(&self, now: u64) -> usize {
-        let slots = self.sets.iter().flat_map(|set| &set.0);
-        slots
-            .filter(|slot| {
-                slot.tag.load(Ordering::Relaxed) != UNUSED
-                    && debt(slot.tat.load(Ordering::Relaxed), now) > 0
-            })
-            .count()
+        self.sets.iter().map(|set| set.cheapest(0, now).2).sum()
     }
 }
 
 impl Set {
-    /// The slot that owes least, its state and what it owes; and how many are in debt.
-    fn cheapest(&self, now: u64) -> ((&Slot, u64, u64), usize) {
-        let owing = self.0.iter().map(|slot| {
-            // Acquire: a state that was published is not seen beside the tag of before.
-            let tat = slot.tat.load(Ordering::Acquire);
-            let unused = slot.tag.load(Ordering::Relaxed) == UNUSED && tat != CLAIMED;
-            let owed = match tat {
-                _ if unused => 0,
-                CLAIMED => u64::MAX,
-                _ => debt(tat, now),
-            };
-            (slot, tat, owed)
-        });
-        let in_debt = owing.clone().filter(|&(_, _, owed)| owed > 0).count();
-        (
-            owing
-                .min_by_key(|&(_, _, owed)| owed)
-                .expect("a set has eight slots"),
-            in_debt,
-        )
+    fn unused() -> Self {
+        Self {
+            tags: std::array::from_fn(|_| AtomicU64::new(UNUSED)),
+            tats: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 
+    /// The slot with this tag, if its owner has published it.
     #[inline]
-    fn find(&self, tag: u64) -> Option<(&Slot, u64)> {
-        for slot in &self.0 {
-            // Relaxed: only a first look, confirmed below.
-            if slot.tag.load(Ordering::Relaxed) != tag {
-                continue;
-            }
-            // Acquire, twice: see points 1 and 3 above.
-            let tat = slot.tat.load(Ordering::Acquire);
-            if tat != CLAIMED && slot.tag.load(Ordering::Acquire) == tag {
-                return Some((slot, tat));
+    fn find(&self, tag: u64) -> Option<Seen<'_>> {
+        self.published(favourite(tag), tag).or_else(|| self.search(tag))
+    }
+
+    /// The same, wherever it is.
+    #[inline]
+    fn search(&self, tag: u64) -> Option<Seen<'_>> {
+        // All tags are compared before any branch is taken: which slot it is
+        // can't be predicted, that it is one of them can.
+        let mut matches = 0_u32;
+        for (place, each) in self.tags.iter().enumerate() {
+            // Relaxed: only a first look, which `published` confirms.
+            matches |= u32::from(each.load(Ordering::Relaxed) == tag) << place;
+        }
+        while matches != 0 {
+            let place = matches.trailing_zeros() as usize % SLOTS;
+            matches &= matches - 1;
+            if let Some(slot) = self.published(place, tag) {
+                return Some(slot);
             }
         }
         None
     }
+
+    /// The slot in this place, if it has this tag and its owner has published it.
+    #[inline]
+    fn published(&self, place: usize, tag: u64) -> Option<Seen<'_>> {
+        let (own_tag, tat) = (&self.tags[place], &self.tats[place]);
+        // Acquire, twice: see points 1 and 3 above.
+        let state = tat.load(Ordering::Acquire);
+        (own_tag.load(Ordering::Acquire) == tag && state != CLAIMED).then_some(Seen {
+            tag: own_tag,
+            tat,
+            state,
+        })
+    }
+
+    /// The slot that is best to take, how far its state is ahead of `now`, and
+    /// how many slots are in debt.
+    ///
+    /// A slot that was never used is as far behind as can be, and one that is
+    /// changing hands as far ahead. Of equals it is the first, counted from `first` on.
+    fn cheapest(&self, first: usize, now: u64) -> (Seen<'_>, i64, usize) {
+        let slots: [_; SLOTS] = std::array::from_fn(|place| {
+            let place = (first + place) % SLOTS;
+            let (tag, tat) = (&self.tags[place], &self.tats[place]);
+            // Acquire: a state that was published is not seen beside the tag of before.
+            let state = tat.load(Ordering::Acquire);
+            let ahead = match state {
+                CLAIMED => i64::MAX,
+                _ if tag.load(Ordering::Relaxed) == UNUSED => i64::MIN,
+                _ => state.wrapping_sub(now).cast_signed(),
+            };
+            (Seen { tag, tat, state }, ahead)
+        });
+        let in_debt = slots.iter().filter(|(_, ahead)| *ahead > 0).count();
+        let (slot, ahead) = slots
+            .into_iter()
+            .min_by_key(|(_, ahead)| *ahead)
+            .expect("a set has slots");
+        (slot, ahead, in_debt)
+    }
+}
+
+impl Seen<'_> {
+    /// Replaces the state, if it still is what was seen.
+    #[inline]
+    fn swap(&self, state: u64, success: Ordering) -> bool {
+        // Relaxed: a failure is looked at again from the start.
+        self.tat
+            .compare_exchange(self.state, state, success, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// The slot of a set that a key takes if it can, and is looked for first.
+#[inline]
+fn favourite(tag: u64) -> usize {
+    // The lowest bits: they have the least say in the choice of either set.
+    usize::try_from(tag % SLOTS as u64).expect("below 8")
 }
 
 /// A state that isn't mistaken for a claim: one tick later, towards refusal.
@@ -349,9 +384,7 @@ mod tests {
             let bucket = bucket();
             for key in 0..max_keys as u64 {
                 assert!(
-                    table
-                        .take(spread(key), &bucket, bucket.interval(), || 7)
-                        .allowed(),
+                    table.take(spread(key), &bucket, bucket.interval(), || 7).allowed(),
                     "{key} of {max_keys}"
                 );
             }
@@ -370,14 +403,8 @@ mod tests {
         let refused = take(9, 10);
         assert_eq!(refused.verdict(), stanchion_core::Verdict::KeysFull);
         // Key 1 is out of debt first, a second after its only token.
-        assert_eq!(
-            refused.retry_after(),
-            Some(Duration::from_nanos(1_000_000_001 - 10))
-        );
-        assert_eq!(
-            take(9, 1_000_000_000).verdict(),
-            stanchion_core::Verdict::KeysFull
-        );
+        assert_eq!(refused.retry_after(), Some(Duration::from_nanos(1_000_000_001 - 10)));
+        assert_eq!(take(9, 1_000_000_000).verdict(), stanchion_core::Verdict::KeysFull);
         assert!(take(9, 1_000_000_001).allowed());
         // The others are remembered.
         assert!((2..=8).all(|key| !take(key, 1_000_000_001).allowed()));
@@ -388,21 +415,8 @@ mod tests {
     fn a_table_that_forgets_drops_the_key_that_owes_least() {
         let table = Table::with_sets(1, WhenFull::Forget);
         let bucket = TokenBucket::new(1, Duration::from_secs(1), 10).unwrap();
-        for (key, tokens) in [
-            (1, 3),
-            (2, 1),
-            (3, 2),
-            (4, 4),
-            (5, 5),
-            (6, 6),
-            (7, 7),
-            (8, 8),
-        ] {
-            assert!(
-                table
-                    .take(key, &bucket, tokens * bucket.interval(), || 0)
-                    .allowed()
-            );
+        for (key, tokens) in [(1, 3), (2, 1), (3, 2), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8)] {
+            assert!(table.take(key, &bucket, tokens * bucket.interval(), || 0).allowed());
         }
         assert!(table.take(9, &bucket, bucket.interval(), || 0).allowed());
         assert_eq!(table.forgotten(), 1);
@@ -417,9 +431,9 @@ mod tests {
         assert!(decision.allowed() && decision.remaining() == 1);
         assert!(
             table.sets[0]
-                .0
+                .tags
                 .iter()
-                .all(|slot| slot.tag.load(Ordering::Relaxed) == UNUSED)
+                .all(|tag| tag.load(Ordering::Relaxed) == UNUSED)
         );
     }
 
@@ -428,16 +442,8 @@ mod tests {
         let table = Table::with_sets(1, WhenFull::Refuse);
         let bucket = bucket();
         let just_before = CLAIMED.wrapping_sub(bucket.interval());
-        assert!(
-            table
-                .take(0, &bucket, bucket.interval(), || just_before)
-                .allowed()
-        );
-        assert!(
-            !table
-                .take(0, &bucket, bucket.interval(), || just_before)
-                .allowed()
-        );
+        assert!(table.take(0, &bucket, bucket.interval(), || just_before).allowed());
+        assert!(!table.take(0, &bucket, bucket.interval(), || just_before).allowed());
         assert!(table.take(0, &bucket, bucket.interval(), || 0).allowed());
     }
 }

@@ -32,9 +32,7 @@ mod source {
         pub(super) fn new() -> Self {
             let now = std::time::Instant::now();
             // A runtime may have been paused before the first reading; an hour covers that.
-            let start = now
-                .checked_sub(std::time::Duration::from_secs(3600))
-                .unwrap_or(now);
+            let start = now.checked_sub(std::time::Duration::from_secs(3600)).unwrap_or(now);
             Self(tokio::time::Instant::from_std(start))
         }
 
@@ -70,9 +68,7 @@ mod source {
         pub(super) fn nanos(&self) -> u64 {
             match self {
                 // Saturating: a core whose counter lags may be behind the start itself.
-                Self::Counter { clock, start } => {
-                    clock.delta_as_nanos(0, clock.raw().saturating_sub(*start))
-                }
+                Self::Counter { clock, start } => clock.delta_as_nanos(0, clock.raw().saturating_sub(*start)),
                 Self::Std(start) => std_nanos(*start),
             }
         }
@@ -88,10 +84,8 @@ mod source {
             // quanta reads other counters through the kernel's own interface or not at all.
             return cfg!(target_arch = "aarch64");
         }
-        std::fs::read_to_string(
-            "/sys/devices/system/clocksource/clocksource0/available_clocksource",
-        )
-        .is_ok_and(|sources| sources.split_whitespace().any(|source| source == "tsc"))
+        std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/available_clocksource")
+            .is_ok_and(|sources| sources.split_whitespace().any(|source| source == "tsc"))
     }
 }
 

@@ -177,10 +177,7 @@ impl TokenBucket {
         }
         let burst = self.burst / parts;
         if burst == 0 {
-            return Err(error(&format!(
-                "the burst of {} leaves nothing for each",
-                self.burst
-            )));
+            return Err(error(&format!("the burst of {} leaves nothing for each", self.burst)));
         }
         // burst * interval does not grow: ⌊burst / parts⌋ * (interval * parts) <= burst * interval.
         match self.interval.checked_mul(parts) {
@@ -196,12 +193,7 @@ impl TokenBucket {
 
 /// The interval in ticks, rounded up, with the tick that wastes least; `None`
 /// where even that wastes too much.
-fn compiled(
-    count: u128,
-    period_nanos: u128,
-    refill_nanos: u128,
-    burst: u128,
-) -> Option<(u64, u32)> {
+fn compiled(count: u128, period_nanos: u128, refill_nanos: u128, burst: u128) -> Option<(u64, u32)> {
     let room = MOST_TICKS / (refill_nanos + 1_000_000_000);
     let finest = room.clamp(1, u128::from(MOST_TICKS_PER_NANO));
     // The waste of a tick of 1/u ns is (interval - exact) / interval, where
@@ -216,9 +208,7 @@ fn compiled(
         let better = match best {
             None => true,
             // waste / (interval * count) < best_waste / (best_interval * count)
-            Some((best_waste, best_interval, _)) => {
-                less(waste, interval, best_waste, best_interval)
-            }
+            Some((best_waste, best_interval, _)) => less(waste, interval, best_waste, best_interval),
         };
         if better {
             best = Some((waste, interval, u));
@@ -250,9 +240,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn error(count: u64, period: Duration, burst: u64) -> String {
-        TokenBucket::new(count, period, burst)
-            .unwrap_err()
-            .to_string()
+        TokenBucket::new(count, period, burst).unwrap_err().to_string()
     }
 
     #[test]
@@ -278,10 +266,7 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused_by_name() {
         assert_eq!(error(0, SECOND, 1), "count is 0: must be at least 1");
-        assert_eq!(
-            error(1, Duration::ZERO, 1),
-            "period is 0ns: must be longer than zero"
-        );
+        assert_eq!(error(1, Duration::ZERO, 1), "period is 0ns: must be longer than zero");
         assert_eq!(error(1, SECOND, 0), "burst is 0: must be at least 1");
         let century = LONGEST_REFILL;
         assert!(TokenBucket::new(1, century, 1).is_ok());
@@ -298,10 +283,7 @@ mod tests {
         let exact = 1e9 / f64::from(1 << 30);
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         let ours = bucket.interval() as f64 / f64::from(bucket.ticks_per_nano());
-        assert!(
-            ours >= exact && ours <= exact * 1.0001,
-            "{ours} for {exact}"
-        );
+        assert!(ours >= exact && ours <= exact * 1.0001, "{ours} for {exact}");
     }
 
     #[test]

@@ -140,12 +140,7 @@ impl Decision {
     fn strictness(&self) -> (bool, bool, Duration, std::cmp::Reverse<u64>) {
         let never = matches!(self.verdict, Verdict::NeverFits);
         let wait = self.bucket.duration(self.wait);
-        (
-            !self.allowed(),
-            never,
-            wait,
-            std::cmp::Reverse(self.remaining()),
-        )
+        (!self.allowed(), never, wait, std::cmp::Reverse(self.remaining()))
     }
 
     /// Whether the request may go ahead.
@@ -261,10 +256,7 @@ mod tests {
         let exactly_one = Decision::allowed_by(&bucket, bucket.interval());
         assert_eq!(exactly_one.remaining(), 4);
         assert_eq!(exactly_one.next_token_after(), Duration::from_millis(100));
-        assert_eq!(
-            Decision::allowed_by(&bucket, 0).next_token_after(),
-            Duration::ZERO
-        );
+        assert_eq!(Decision::allowed_by(&bucket, 0).next_token_after(), Duration::ZERO);
     }
 
     #[test]
@@ -288,20 +280,11 @@ mod tests {
     fn the_strictest_of_several_is_reported_with_its_place() {
         let bucket = bucket();
         let allowed = |tokens: u64| Decision::allowed_by(&bucket, tokens * bucket.interval());
-        let refused = |tokens: u64| {
-            Decision::refused_by(&bucket, bucket.capacity(), tokens * bucket.interval())
-        };
-        let place = |decisions: &[Decision]| {
-            Decision::strictest(decisions.iter().copied())
-                .unwrap()
-                .limit_index()
-        };
+        let refused = |tokens: u64| Decision::refused_by(&bucket, bucket.capacity(), tokens * bucket.interval());
+        let place = |decisions: &[Decision]| Decision::strictest(decisions.iter().copied()).unwrap().limit_index();
         assert_eq!(place(&[allowed(1), allowed(3), allowed(2)]), 1);
         assert_eq!(place(&[allowed(5), refused(1), refused(2)]), 2);
-        assert_eq!(
-            place(&[refused(5), Decision::never_fits(&bucket), refused(2)]),
-            1
-        );
+        assert_eq!(place(&[refused(5), Decision::never_fits(&bucket), refused(2)]), 1);
         assert_eq!(place(&[allowed(1), allowed(1)]), 0);
         assert!(Decision::strictest([]).is_none());
     }

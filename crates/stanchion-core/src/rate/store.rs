@@ -58,17 +58,10 @@ impl<'a> RateRequest<'a> {
     /// Names `limits` when there are none, more than 64, or two of one name.
     pub fn new(key: &'a [u8], cost: u64, limits: &'a [RateLimit]) -> Result<Self, ConfigError> {
         if limits.is_empty() || limits.len() > 64 {
-            return Err(ConfigError::new(
-                "limits",
-                limits.len(),
-                "must be 1 to 64 limits",
-            ));
+            return Err(ConfigError::new("limits", limits.len(), "must be 1 to 64 limits"));
         }
         for (place, limit) in limits.iter().enumerate() {
-            if limits[..place]
-                .iter()
-                .any(|earlier| earlier.name == limit.name)
-            {
+            if limits[..place].iter().any(|earlier| earlier.name == limit.name) {
                 return Err(ConfigError::new(
                     "limits",
                     &limit.name,
@@ -157,20 +150,14 @@ mod tests {
     use std::time::Duration;
 
     fn limit(name: &'static str, burst: u64) -> RateLimit {
-        RateLimit::new(
-            name,
-            TokenBucket::new(1, Duration::from_secs(1), burst).unwrap(),
-        )
+        RateLimit::new(name, TokenBucket::new(1, Duration::from_secs(1), burst).unwrap())
     }
 
     #[test]
     fn limits_need_names_of_their_own() {
         let twice = [limit("a", 1), limit("b", 1), limit("a", 1)];
         assert_eq!(RateRequest::new(b"k", 1, &twice).unwrap_err().value(), "a");
-        assert_eq!(
-            RateRequest::new(b"k", 1, &[]).unwrap_err().field(),
-            "limits"
-        );
+        assert_eq!(RateRequest::new(b"k", 1, &[]).unwrap_err().field(), "limits");
         assert!(RateRequest::new(b"k", 1, &twice[..2]).is_ok());
     }
 

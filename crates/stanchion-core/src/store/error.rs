@@ -76,9 +76,7 @@ impl fmt::Display for StoreError {
 
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source
-            .as_ref()
-            .map(|source| &**source as &(dyn Error + 'static))
+        self.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
     }
 }
 
@@ -109,8 +107,7 @@ mod tests {
 
     #[test]
     fn the_cause_is_kept() {
-        let error = StoreError::new(StoreErrorKind::Unavailable, "redis")
-            .caused_by(std::io::Error::other("reset"));
+        let error = StoreError::new(StoreErrorKind::Unavailable, "redis").caused_by(std::io::Error::other("reset"));
         assert_eq!(error.source().unwrap().to_string(), "reset");
     }
 }

@@ -94,12 +94,8 @@ pub trait IdempotencyStore: Send + Sync {
     ) -> Answer<'a, Result<Begin, StoreError>>;
 
     /// Sets the end of the lease to `lease` from now, if `fence` holds the claim.
-    fn renew<'a>(
-        &'a self,
-        key: &'a [u8],
-        fence: Fence,
-        lease: Duration,
-    ) -> Answer<'a, Result<Idempotency, StoreError>>;
+    fn renew<'a>(&'a self, key: &'a [u8], fence: Fence, lease: Duration)
+    -> Answer<'a, Result<Idempotency, StoreError>>;
 
     /// Records how the operation ended, for `retention`, if `fence` holds the
     /// claim. A claim whose lease is over but that nobody has taken since is
@@ -113,9 +109,5 @@ pub trait IdempotencyStore: Send + Sync {
     ) -> Answer<'a, Result<Idempotency, StoreError>>;
 
     /// Gives the claim back because the operation did not begin, if `fence` holds it.
-    fn release<'a>(
-        &'a self,
-        key: &'a [u8],
-        fence: Fence,
-    ) -> Answer<'a, Result<Idempotency, StoreError>>;
+    fn release<'a>(&'a self, key: &'a [u8], fence: Fence) -> Answer<'a, Result<Idempotency, StoreError>>;
 }

@@ -46,20 +46,11 @@ pub trait LeaseStore: Send + Sync {
     ///
     /// The fence is greater than that of any earlier holder for as long as the
     /// store keeps its memory: its documentation says how long that is.
-    fn acquire<'a>(
-        &'a self,
-        key: &'a [u8],
-        duration: Duration,
-    ) -> Answer<'a, Result<Lease, StoreError>>;
+    fn acquire<'a>(&'a self, key: &'a [u8], duration: Duration) -> Answer<'a, Result<Lease, StoreError>>;
 
     /// Sets the end of the lease to `duration` from now, if `fence` still holds
     /// it; `false` if not.
-    fn renew<'a>(
-        &'a self,
-        key: &'a [u8],
-        fence: Fence,
-        duration: Duration,
-    ) -> Answer<'a, Result<bool, StoreError>>;
+    fn renew<'a>(&'a self, key: &'a [u8], fence: Fence, duration: Duration) -> Answer<'a, Result<bool, StoreError>>;
 
     /// Gives the lease back, if `fence` still holds it; `false` if not.
     fn release<'a>(&'a self, key: &'a [u8], fence: Fence) -> Answer<'a, Result<bool, StoreError>>;
