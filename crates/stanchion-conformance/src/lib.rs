@@ -1,1 +1,36 @@
-//! The laws.
+//! The laws of Stanchion's stores, for the tests of whoever writes a backend.
+//!
+//! Each law is a function that panics where the law is broken. [`rate_laws!`]
+//! makes a test of each:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use stanchion_conformance::{rate, rate_laws};
+//! use stanchion_core::ManualClock;
+//! # use stanchion_core::{Answer, Decision, RateRequest, RateStore, StoreError};
+//! # struct MyStore; impl MyStore { fn new(_: ManualClock) -> Self { Self } }
+//! # impl RateStore for MyStore {
+//! #     fn decide(&self, _: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> { unimplemented!() }
+//! # }
+//!
+//! async fn subject() -> rate::Subject {
+//!     let clock = ManualClock::new();
+//!     rate::Subject { store: Arc::new(MyStore::new(clock.clone())), clock }
+//! }
+//!
+//! rate_laws!(subject);
+//! # fn main() {}
+//! ```
+//!
+//! [`Admissions`] is the oracle: it checks every window of a history against a
+//! limit's bound, and is right by being naive.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod oracle;
+pub mod rate;
+#[cfg(feature = "redis-server")]
+mod redis_server;
+
+pub use oracle::Admissions;
+#[cfg(feature = "redis-server")]
+pub use redis_server::RedisServer;

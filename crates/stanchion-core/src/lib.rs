@@ -52,6 +52,7 @@
 //! assert_eq!(refusal.come_back_after(), Some(Duration::from_secs(60)));
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::panic, clippy::unwrap_used)]
 
 mod answer;
 mod attempt;

@@ -46,6 +46,7 @@
 //! [`Limiter`], and [`KeyedLimiter`] of `[u8]`, are [`Gate`]s: they stand in a
 //! pipeline beside breakers and bulkheads, and read key and cost from the call.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::panic, clippy::unwrap_used)]
 
 mod cell;
 mod gcra;

@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Stanchion's stores on Redis (6.2 or later) and Valkey.
+//!
+//! At present there is one: [`RedisRateStore`], for the rate limiters of
+//! `stanchion-limit`.
+//!
+//! ```no_run
+//! use stanchion_limit::{KeyedLimiter, Outage, Quota};
+//! use stanchion_redis::RedisRateStore;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = RedisRateStore::connect("redis://127.0.0.1/")?;
+//! let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_minute(100).burst(20))
+//!     .name("api")
+//!     .on(store, Outage::LocalShare { instances: 4 })
+//!     .build()?;
+//!
+//! if !limiter.check("alice").await?.allowed() {
+//!     // 429
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What every store here keeps to
+//! * One round trip for each call: `EVALSHA`, and `EVAL` only after `NOSCRIPT`.
+//! * The server's clock, read once.
+//! * All keys of a call in one hash slot.
+//! * Each key has a time to live that outlives what it remembers.
+//! * A call whose fate is unknown is never sent again.
+//! * A deadline for each call.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::panic, clippy::unwrap_used)]
+
+mod error;
+mod key;
+mod rate;
+mod script;
+
+pub use error::classify;
+pub use rate::RedisRateStore;

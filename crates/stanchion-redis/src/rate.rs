@@ -1,0 +1,223 @@
+//! Rate limits on Redis.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use stanchion_core::{Answer, ConfigError, Decision, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket};
+
+use crate::error::store_error;
+use crate::key::Prefix;
+use crate::script::{Call, Script};
+
+/// A [`RateStore`] on Redis: each decision is one script and one round trip, by
+/// the server's clock, and equal to the tick to what the same history gives in
+/// memory.
+///
+/// For each key and limit there is one Redis key, `prefix:rate:{key}:limit`,
+/// which goes away by itself a second after the debt is paid off. It takes some
+/// 100 bytes of the server's memory. Keys of more than 128 bytes are hashed.
+///
+/// A refusal writes nothing. Every decision has a deadline; a decision that
+/// failed or was late is not asked again, since its tokens may be taken.
+///
+/// # Failover
+/// Redis replicates asynchronously. A replica that is promoted without the last
+/// writes has forgotten the tokens that these took: at most those of the time
+/// by which it lagged, key by key.
+pub struct RedisRateStore<C = ConnectionManager> {
+    connection: C,
+    prefix: Prefix,
+    deadline: Duration,
+    #[cfg(feature = "test-util")]
+    clock: Option<stanchion_core::Clock>,
+}
+
+static SCRIPT: Script = Script::new(include_str!("rate.lua"));
+
+/// How long a key outlives its debt, in milliseconds: enough for a server's
+/// clocks to disagree by.
+const GRACE_MILLIS: i64 = 1_000;
+
+impl RedisRateStore {
+    /// A store on the server at `url`, such as `redis://127.0.0.1/`.
+    ///
+    /// It connects at the first decision, in the background, and again whenever
+    /// the connection is lost; so a service starts while its Redis is away.
+    ///
+    /// # Errors
+    /// A `url` that is none. Whether anybody answers there is not asked.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn connect(url: &str) -> Result<Self, StoreError> {
+        let client = redis::Client::open(url).map_err(store_error)?;
+        let config = ConnectionManagerConfig::new()
+            // Our own deadline is what ends a decision.
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(500));
+        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(store_error)?;
+        Ok(Self::new(connection))
+    }
+}
+
+impl<C> RedisRateStore<C> {
+    /// A store on a connection that can be shared by cloning: a
+    /// `ConnectionManager`, a `MultiplexedConnection`, a cluster connection.
+    pub fn new(connection: C) -> Self {
+        Self {
+            connection,
+            prefix: Prefix::new("stanchion").expect("there is no brace in it"),
+            deadline: Duration::from_millis(100),
+            #[cfg(feature = "test-util")]
+            clock: None,
+        }
+    }
+
+    /// What its keys begin with. Default: `stanchion`.
+    ///
+    /// # Errors
+    /// A prefix with braces.
+    pub fn prefix(mut self, prefix: &str) -> Result<Self, ConfigError> {
+        self.prefix = Prefix::new(prefix)?;
+        Ok(self)
+    }
+
+    /// How long a decision may take before it counts as failed. Default: 100 ms.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Decides by `clock`, in whole microseconds, instead of the server's. For tests.
+    #[cfg(feature = "test-util")]
+    pub fn clock(mut self, clock: impl Into<stanchion_core::Clock>) -> Self {
+        self.clock = Some(clock.into());
+        self
+    }
+
+    /// The time to send, or 0 for the server's; and the grace for keys, which is
+    /// long where the time of the test has nothing to do with the server's.
+    fn time_and_grace(&self) -> (i64, i64) {
+        #[cfg(feature = "test-util")]
+        if let Some(clock) = &self.clock {
+            return (signed(clock.now().as_nanos() / 1_000).max(1), 3_600_000);
+        }
+        (0, GRACE_MILLIS)
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync> RateStore for RedisRateStore<C> {
+    fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
+        if let Some(never) = request.never_fits() {
+            return Answer::Ready(Ok(never));
+        }
+        let limits = request.limits();
+        let (time, grace) = self.time_and_grace();
+        let keys = limits
+            .iter()
+            .map(|limit| self.prefix.key("rate", request.key(), limit.name()))
+            .collect();
+        let mut arguments = Vec::with_capacity(2 + 5 * limits.len());
+        arguments.extend([time, grace]);
+        let buckets: Vec<(TokenBucket, u64)> = limits
+            .iter()
+            .map(|limit| {
+                let cost = limit
+                    .bucket()
+                    .cost(request.cost())
+                    .expect("a cost that never fits was turned away");
+                (*limit.bucket(), cost)
+            })
+            .collect();
+        for (bucket, cost) in &buckets {
+            let parts = parts(bucket);
+            arguments.push(signed(parts));
+            for ticks in [*cost, bucket.capacity()] {
+                arguments.extend([signed(ticks / parts), signed(ticks % parts)]);
+            }
+        }
+        let connection = self.connection.clone();
+        Answer::later(async move {
+            let reply: Vec<i64> = SCRIPT.run(connection, Call { keys, arguments }, self.deadline).await?;
+            decision(&buckets, &reply).ok_or_else(|| {
+                let message = format!("redis: a rate script answered {reply:?}");
+                StoreError::new(StoreErrorKind::Garbled, message)
+            })
+        })
+    }
+}
+
+impl<C> fmt::Debug for RedisRateStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisRateStore")
+            .field("prefix", &self.prefix)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ticks in a microsecond.
+fn parts(bucket: &TokenBucket) -> u64 {
+    1_000 * u64::from(bucket.ticks_per_nano())
+}
+
+/// The script's numbers are far below 2^53.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("ticks of a bucket are below 2^62")
+}
+
+/// The decision in a reply: whether the cost was taken, then the debts. `None`
+/// if the reply is something else.
+fn decision(buckets: &[(TokenBucket, u64)], reply: &[i64]) -> Option<Decision> {
+    let (&taken, debts) = reply.split_first()?;
+    if debts.len() != 2 * buckets.len() || !(0..=1).contains(&taken) {
+        return None;
+    }
+    let decisions = debts.chunks_exact(2).zip(buckets).map(|(debt, (bucket, cost))| {
+        let whole = u64::try_from(debt[0]).ok()?.checked_mul(parts(bucket))?;
+        let debt = whole.checked_add(u64::try_from(debt[1]).ok()?)?;
+        Some(if taken == 1 {
+            Decision::allowed_by(bucket, debt)
+        } else if debt.checked_add(*cost)? <= bucket.capacity() {
+            // This one would have allowed it; another did not.
+            Decision::allowed_by(bucket, debt)
+        } else {
+            Decision::refused_by(bucket, debt, *cost)
+        })
+    });
+    let decisions: Vec<Decision> = decisions.collect::<Option<_>>()?;
+    let strictest = Decision::strictest(decisions)?;
+    (strictest.allowed() == (taken == 1)).then_some(strictest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bucket() -> TokenBucket {
+        TokenBucket::new(10, Duration::from_secs(1), 5).unwrap()
+    }
+
+    #[test]
+    fn a_reply_becomes_a_decision() {
+        let asked = [(bucket(), bucket().interval())];
+        let allowed = decision(&asked, &[1, 100_000, 0]).unwrap();
+        assert_eq!((allowed.allowed(), allowed.remaining()), (true, 4));
+        let refused = decision(&asked, &[0, 450_000, 0]).unwrap();
+        assert_eq!(refused.retry_after(), Some(Duration::from_millis(50)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_garbled_reply_is_no_decision_and_no_panic(reply in prop::collection::vec(any::<i64>(), 0..6)) {
+            let asked = [(bucket(), bucket().interval())];
+            if let Some(decision) = decision(&asked, &reply) {
+                prop_assert!(reply.len() == 3 && reply[0] == i64::from(decision.allowed()));
+            }
+        }
+    }
+}
