@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A `redis-server` on a free port of this machine, with a temporary folder and
@@ -45,6 +46,20 @@ impl RedisServer {
             }
         }
         panic!("redis-server does not start: see {}", folder.display());
+    }
+
+    /// The server that tests of one process share while any of them holds it.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
     }
 
     /// Where it is.
@@ -89,6 +104,21 @@ impl RedisServer {
     /// Lets it go on after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// Lets all clients wait for a minute (`CLIENT PAUSE`): connections stay
+    /// open, nothing is answered.
+    ///
+    /// # Panics
+    /// If the server doesn't answer to that.
+    pub fn pause(&self) {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("the server listens");
+        stream
+            .write_all(b"CLIENT PAUSE 60000 ALL\r\n")
+            .expect("the server reads");
+        let mut reply = [0; 5];
+        stream.read_exact(&mut reply).expect("the server answers");
+        assert_eq!(&reply, b"+OK\r\n");
     }
 
     /// Sends one command over a connection of its own, and returns the raw reply.

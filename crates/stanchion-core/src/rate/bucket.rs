@@ -10,15 +10,18 @@
 //! of 20,000,000 ns, 3 per second one of 1,000,000,000 ticks at u = 3. Where it
 //! isn't, the error is at most [`MOST_LOST`], or the quota is refused.
 //!
-//! u stops at 128 so that a signed 64-bit difference of ticks spans more than
-//! two years, and at 1 where the bucket takes many years to fill.
+//! u stops at 8 where that is good to a millionth, so that a signed 64-bit
+//! difference of ticks spans 36 years; at 128 for the fastest quotas, whose
+//! differences span two years; and at 1 where the bucket takes many years to fill.
 
 use std::time::Duration;
 
 use crate::ConfigError;
 
-/// The finest tick: 1/128 ns.
-const MOST_TICKS_PER_NANO: u64 = 128;
+/// The finest tick, 1/8 ns, for a quota that it keeps to a millionth.
+const USUAL_TICKS_PER_NANO: u128 = 8;
+/// The finest tick of all: 1/128 ns.
+const MOST_TICKS_PER_NANO: u128 = 128;
 
 /// A quota may lose one part in this many to rounding: 0.01 %.
 const MOST_LOST: u128 = 10_000;
@@ -194,8 +197,7 @@ impl TokenBucket {
 /// The interval in ticks, rounded up, with the tick that wastes least; `None`
 /// where even that wastes too much.
 fn compiled(count: u128, period_nanos: u128, refill_nanos: u128, burst: u128) -> Option<(u64, u32)> {
-    let room = MOST_TICKS / (refill_nanos + 1_000_000_000);
-    let finest = room.clamp(1, u128::from(MOST_TICKS_PER_NANO));
+    let finest = (MOST_TICKS / (refill_nanos + 1_000_000_000)).clamp(1, MOST_TICKS_PER_NANO);
     // The waste of a tick of 1/u ns is (interval - exact) / interval, where
     // exact = u * period / count and interval = ⌈exact⌉: as a fraction,
     // (interval * count - u * period) / (interval * count). Of equal wastes the
@@ -213,7 +215,8 @@ fn compiled(count: u128, period_nanos: u128, refill_nanos: u128, burst: u128) ->
         if better {
             best = Some((waste, interval, u));
         }
-        if waste == 0 {
+        let good = best.is_some_and(|(waste, interval, _)| waste.saturating_mul(1_000_000) <= interval * count);
+        if waste == 0 || (u >= USUAL_TICKS_PER_NANO && good) {
             break;
         }
     }
