@@ -7,7 +7,11 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// One bucket's state. All of it is in the one number, so that every change is
 /// one compare-and-swap, and no ordering is needed but its own.
+///
+/// It has its cache lines to itself: what stands beside it in a limiter is only
+/// read, and shouldn't travel between cores with it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct TatCell(AtomicU64);
 
 impl TatCell {

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use stanchion_core::{
     Admission, Answer, BoxFuture, Call, Clock, ConfigError, Decision, Gate, IntoGate, Key, Moment, Name, Outcome,
-    RateLimit, RateRequest, RateStore, Rejection, RejectionKind, StoreError, Ticket, TokenBucket,
+    RateLimit, RateRequest, RateStore, Rejection, StoreError, Ticket, TokenBucket,
 };
 
 use crate::hash::KeyHasher;
-use crate::limiter::admission;
+use crate::limit::Limit;
+use crate::limiter::{admission, admitted};
 use crate::outage::{Course, Health};
 use crate::table::{Table, WhenFull};
 use crate::{Outage, Quota, gcra, trace};
@@ -225,12 +226,27 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
         decision
     }
 
-    fn admission(&self, result: Result<Decision, StoreError>) -> Admission {
-        match result {
-            Ok(decision) => admission(&self.name, &decision),
-            // A gate can't hand on the error. It has been reported; the policy decides.
-            Err(_) if self.outage == Outage::Admit => Admission::Admitted(Ticket::new(0)),
-            Err(_) => Admission::Rejected(Rejection::new(&self.name, RejectionKind::StoreUnavailable)),
+    /// The decision, if the store needn't be asked for it.
+    fn try_check(&self, key: &K, cost: u64) -> Option<Decision> {
+        let bucket = self.limit.bucket();
+        if bucket.cost(cost).is_none() {
+            let never = Decision::never_fits(bucket);
+            trace::decided(&self.name, &never);
+            return Some(never);
+        }
+        let retry = self.health.rest(|| self.clock.now())?;
+        Some(self.without_store(key.with_bytes(|bytes| self.hasher.hash(bytes)), cost, retry))
+    }
+
+    /// As [`check_n`](Self::check_n), with the policy's decision in place of any error.
+    async fn check_anyway(&self, key: &K, cost: u64) -> Decision {
+        match self.check_n(key, cost).await {
+            Ok(decision) => decision,
+            // The error has been reported.
+            Err(_) => {
+                let hash = key.with_bytes(|bytes| self.hasher.hash(bytes));
+                self.without_store(hash, cost, Duration::from_secs(1))
+            }
         }
     }
 }
@@ -430,6 +446,35 @@ impl<K: ?Sized, S> fmt::Debug for KeyedLimiterBuilder<K, S> {
     }
 }
 
+impl Limit for KeyedLimiter<[u8]> {
+    fn try_decide(&self, key: &[u8], cost: u64) -> Option<Decision> {
+        Some(self.check_n(key, cost))
+    }
+
+    fn decide<'a>(&'a self, key: &'a [u8], cost: u64) -> BoxFuture<'a, Decision> {
+        Box::pin(async move { self.check_n(key, cost) })
+    }
+
+    fn name(&self) -> &str {
+        self.name()
+    }
+}
+
+/// Errors that want a person are reported, and the [`Outage`] policy decides.
+impl<S: RateStore> Limit for KeyedLimiter<[u8], S> {
+    fn try_decide(&self, key: &[u8], cost: u64) -> Option<Decision> {
+        self.try_check(key, cost)
+    }
+
+    fn decide<'a>(&'a self, key: &'a [u8], cost: u64) -> BoxFuture<'a, Decision> {
+        Box::pin(self.check_anyway(key, cost))
+    }
+
+    fn name(&self) -> &str {
+        self.name()
+    }
+}
+
 /// Takes the call's cost from the bucket of the call's key.
 impl Gate for KeyedLimiter<[u8]> {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
@@ -439,24 +484,18 @@ impl Gate for KeyedLimiter<[u8]> {
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
 }
 
-/// Takes the call's cost from the bucket of the call's key, which the store has.
+/// Takes the call's cost from the bucket of the call's key, which the store
+/// has. Errors that want a person are reported, and the [`Outage`] policy decides.
 impl<S: RateStore> Gate for KeyedLimiter<[u8], S> {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
-        // An answer that is not here yet has not been asked for: it is dropped unpolled.
-        match self.check_n(call.key_bytes(), call.units()) {
-            Answer::Ready(result) => self.admission(result),
-            Answer::Later(_) => Admission::Wait,
+        match self.try_check(call.key_bytes(), call.units()) {
+            Some(decision) => admission(&self.name, &decision),
+            None => Admission::Wait,
         }
     }
 
     fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
-        Box::pin(async move {
-            match self.admission(self.check_n(call.key_bytes(), call.units()).await) {
-                Admission::Admitted(ticket) => Ok(ticket),
-                Admission::Rejected(rejection) => Err(rejection),
-                Admission::Wait => unreachable!("a decision that was awaited is no wait"),
-            }
-        })
+        Box::pin(async move { admitted(&self.name, &self.check_anyway(call.key_bytes(), call.units()).await) })
     }
 
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}

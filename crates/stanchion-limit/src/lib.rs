@@ -52,6 +52,7 @@ mod cell;
 mod gcra;
 mod hash;
 mod keyed;
+mod limit;
 mod limiter;
 mod memory;
 mod outage;
@@ -61,6 +62,7 @@ mod table;
 mod trace;
 
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot};
+pub use limit::Limit;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
 pub use memory::MemoryRateStore;
 pub use outage::Outage;

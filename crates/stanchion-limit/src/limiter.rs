@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, Call, Clock, ConfigError, Decision, Gate, IntoGate, Moment, Name, Outcome, Rejection, Ticket,
+    Admission, BoxFuture, Call, Clock, ConfigError, Decision, Gate, IntoGate, Moment, Name, Outcome, Rejection, Ticket,
     TokenBucket,
 };
 
 use crate::cell::TatCell;
+use crate::limit::Limit;
 use crate::{Quota, gcra, trace};
 
 /// One rate limit, in this process: a token bucket that admits at most
@@ -184,16 +185,37 @@ impl IntoGate for LimiterBuilder {
     }
 }
 
+/// The key is not looked at.
+impl Limit for Limiter {
+    fn try_decide(&self, _key: &[u8], cost: u64) -> Option<Decision> {
+        Some(self.check_n(cost))
+    }
+
+    fn decide<'a>(&'a self, _key: &'a [u8], cost: u64) -> BoxFuture<'a, Decision> {
+        Box::pin(async move { self.check_n(cost) })
+    }
+
+    fn name(&self) -> &str {
+        self.name()
+    }
+}
+
 /// A decision in a gate's words.
 pub(crate) fn admission(name: &Name, decision: &Decision) -> Admission {
-    match decision.rejection_kind() {
-        None => Admission::Admitted(Ticket::new(0)),
-        Some(kind) => {
-            let rejection = Rejection::new(name.clone(), kind);
-            Admission::Rejected(match decision.retry_after() {
-                Some(wait) => rejection.retry_after(wait),
-                None => rejection,
-            })
-        }
+    match admitted(name, decision) {
+        Ok(ticket) => Admission::Admitted(ticket),
+        Err(rejection) => Admission::Rejected(rejection),
     }
+}
+
+/// The same, as a result.
+pub(crate) fn admitted(name: &Name, decision: &Decision) -> Result<Ticket, Rejection> {
+    let Some(kind) = decision.rejection_kind() else {
+        return Ok(Ticket::new(0));
+    };
+    let rejection = Rejection::new(name, kind);
+    Err(match decision.retry_after() {
+        Some(wait) => rejection.retry_after(wait),
+        None => rejection,
+    })
 }

@@ -103,6 +103,7 @@ impl Health {
         if !left.is_zero() {
             return Course::Bypass(left);
         }
+        // The pause is over. Whoever moves its end is the one to ask.
         let next = (now + self.pause).as_nanos();
         match self
             .resume
@@ -110,6 +111,14 @@ impl Health {
         {
             Ok(_) => Course::Ask,
             Err(_) => Course::Bypass(self.pause),
+        }
+    }
+
+    /// How long the store is still to be left alone; `None` if it is to be asked.
+    pub(crate) fn rest(&self, now: impl Fn() -> Moment) -> Option<Duration> {
+        match self.resume.load(Ordering::Relaxed) {
+            0 => None,
+            resume => Some(Moment::from_nanos(resume) - now()).filter(|left| !left.is_zero()),
         }
     }
 

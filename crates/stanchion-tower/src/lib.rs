@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Stanchion's policies as tower layers over HTTP.
+//!
+//! At present there is one, [`RateLimitLayer`]:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use stanchion_limit::{KeyedLimiter, Quota};
+//! use stanchion_tower::{Header, RateLimitLayer};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limiter = KeyedLimiter::builder(Quota::per_minute(60).burst(1)).name("api").build()?;
+//! let mut service = ServiceBuilder::new()
+//!     .layer(RateLimitLayer::new(limiter, Header::new("x-api-key")?))
+//!     .service_fn(async |_: Request<String>| Ok::<_, std::convert::Infallible>(Response::new(String::new())));
+//!
+//! let request = || Request::builder().header("x-api-key", "alice").body(String::new());
+//! let response = service.ready().await?.call(request()?).await?;
+//! assert_eq!(response.status(), 200);
+//! assert_eq!(response.headers()["ratelimit"], r#""api";r=0;t=1"#);
+//!
+//! let response = service.ready().await?.call(request()?).await?;
+//! assert_eq!(response.status(), 429);
+//! assert_eq!(response.headers()["retry-after"], "1");
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::panic, clippy::unwrap_used)]
+
+mod key;
+mod rate_limit;
+
+pub use key::{ForwardedFor, Header, KeyExtractor, RequestHead};
+pub use rate_limit::{Headers, MissingKey, RateLimit, RateLimitFuture, RateLimitLayer};

@@ -325,8 +325,8 @@ with keys the fetching of the next one. The loops are in `benches/subjects/`.
 
 /// The chart: two bars a case, on any background.
 fn svg(rows: &[Row]) -> String {
-    const WIDTH: f64 = 820.0;
-    const LABELS: f64 = 260.0;
+    const WIDTH: f64 = 880.0;
+    const LABELS: f64 = 300.0;
     const BARS: f64 = 350.0;
     const STEP: f64 = 46.0;
     const TOP: f64 = 44.0;

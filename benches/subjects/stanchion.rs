@@ -1,0 +1,75 @@
+//! Ours.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use stanchion_limit::{KeyedLimiter, Limiter, Quota};
+
+use crate::runs::{self, Run};
+use crate::workload;
+
+fn generous() -> Limiter {
+    let limiter = Limiter::per_second(1_000_000_000)
+        .burst(1_000_000_000)
+        .build()
+        .expect("a valid quota");
+    assert!(limiter.check().allowed());
+    limiter
+}
+
+pub(super) fn direct_allow() -> Run {
+    let limiter = generous();
+    runs::one_thread(move || {
+        black_box(limiter.check().allowed());
+    })
+}
+
+pub(super) fn direct_refuse() -> Run {
+    let limiter = Limiter::new(Quota::new(1, Duration::from_secs(3600))).expect("a valid quota");
+    assert!(limiter.check().allowed() && !limiter.check().allowed());
+    runs::one_thread(move || {
+        black_box(limiter.check().allowed());
+    })
+}
+
+pub(super) fn two_threads() -> Run {
+    runs::two_threads(generous, |limiter, count| {
+        for _ in 0..count {
+            black_box(limiter.check().allowed());
+        }
+    })
+}
+
+pub(super) fn filled_u64() -> KeyedLimiter<u64> {
+    let limiter = KeyedLimiter::<u64>::builder(Quota::per_second(1000))
+        .max_keys(100_000)
+        .build()
+        .expect("a valid quota");
+    assert!(workload::numbers().keys.iter().all(|key| limiter.check(key).allowed()));
+    limiter
+}
+
+pub(super) fn filled_string() -> KeyedLimiter<str> {
+    let limiter = KeyedLimiter::<str>::builder(Quota::per_second(1000))
+        .max_keys(100_000)
+        .build()
+        .expect("a valid quota");
+    assert!(workload::strings().keys.iter().all(|key| limiter.check(key).allowed()));
+    limiter
+}
+
+pub(super) fn keyed_u64() -> Run {
+    let limiter = filled_u64();
+    let mut next = workload::numbers().cycle();
+    runs::one_thread(move || {
+        black_box(limiter.check(&next()).allowed());
+    })
+}
+
+pub(super) fn keyed_string() -> Run {
+    let limiter = filled_string();
+    let mut next = workload::strings().cycle();
+    runs::one_thread(move || {
+        black_box(limiter.check(next()).allowed());
+    })
+}

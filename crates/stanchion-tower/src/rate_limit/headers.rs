@@ -1,0 +1,160 @@
+//! What a response says of the limit.
+
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use stanchion_core::Decision;
+
+/// Which headers tell a client how it stands. A refusal has `Retry-After` in
+/// any case, in whole seconds, rounded up (RFC 9110, section 10.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Headers {
+    /// `RateLimit-Policy` and `RateLimit`, as in
+    /// draft-ietf-httpapi-ratelimit-headers-10: `"api";q=20;w=12` for a burst of
+    /// 20 that fills in 12 seconds, and `"api";r=3;t=1` for 3 units left and one
+    /// more within a second.
+    #[default]
+    Standard,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`: the burst, the units left,
+    /// and the seconds until all are back.
+    Legacy,
+    /// All five.
+    Both,
+    /// None of them.
+    None,
+}
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+impl Headers {
+    /// Writes what `decision` has to say. A decision that the limiter made
+    /// without its store says nothing of the units left, which it doesn't know.
+    pub(super) fn write(self, policy_name: &str, decision: &Decision, headers: &mut HeaderMap) {
+        if let Some(wait) = decision.retry_after() {
+            headers.insert(RETRY_AFTER, seconds(wait).max(1).into());
+        }
+        if decision.degraded() {
+            return;
+        }
+        if matches!(self, Self::Standard | Self::Both) {
+            let window = seconds(decision.bucket().refill_duration()).max(1);
+            insert_text(
+                headers,
+                POLICY,
+                &format!("{policy_name};q={};w={window}", decision.limit()),
+            );
+            let remaining = decision.remaining();
+            let text = match seconds(decision.next_token_after()) {
+                // Full: there is no more to come.
+                0 => format!("{policy_name};r={remaining}"),
+                next => format!("{policy_name};r={remaining};t={next}"),
+            };
+            insert_text(headers, RATE_LIMIT, &text);
+        }
+        if matches!(self, Self::Legacy | Self::Both) {
+            headers.insert(LEGACY_LIMIT, decision.limit().into());
+            headers.insert(LEGACY_REMAINING, decision.remaining().into());
+            headers.insert(LEGACY_RESET, seconds(decision.reset_after()).into());
+        }
+    }
+}
+
+/// A name as a structured field's string (RFC 9651, section 3.3.3): quoted, and
+/// without what such a string can't have.
+pub(super) fn quoted(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 2);
+    text.push('"');
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            ' '..='~' => text.push(character),
+            _ => text.push('?'),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// Whole seconds, rounded up.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let value = HeaderValue::from_str(text).expect("a quoted name and numbers are visible ASCII");
+    headers.insert(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stanchion_core::TokenBucket;
+
+    /// 2 a second, 5 at once.
+    fn bucket() -> TokenBucket {
+        TokenBucket::new(2, Duration::from_secs(1), 5).unwrap()
+    }
+
+    fn written(headers: Headers, decision: &Decision) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        headers.write(&quoted("api"), decision, &mut map);
+        map.iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_standard_headers_are_those_of_the_draft() {
+        let decision = Decision::allowed_by(&bucket(), 2 * bucket().interval());
+        assert_eq!(
+            written(Headers::Standard, &decision),
+            [r#"ratelimit-policy: "api";q=5;w=3"#, r#"ratelimit: "api";r=3;t=1"#]
+        );
+        let full = Decision::allowed_by(&bucket(), 0);
+        assert_eq!(written(Headers::Standard, &full)[1], r#"ratelimit: "api";r=5"#);
+    }
+
+    #[test]
+    fn a_refusal_rounds_its_wait_up_and_never_to_zero() {
+        let interval = bucket().interval();
+        let wait = |debt| written(Headers::None, &Decision::refused_by(&bucket(), debt, interval));
+        assert_eq!(wait(bucket().capacity()), ["retry-after: 1"]);
+        assert_eq!(wait(bucket().capacity() - interval + 1), ["retry-after: 1"]);
+        assert_eq!(wait(bucket().capacity() + interval), ["retry-after: 1"]);
+        assert_eq!(wait(bucket().capacity() + interval + 1), ["retry-after: 2"]);
+        assert!(written(Headers::None, &Decision::never_fits(&bucket())).is_empty());
+    }
+
+    #[test]
+    fn retry_after_never_precedes_the_next_unit() {
+        for debt in 0..=bucket().capacity() / 100_000_000 {
+            let decision = Decision::refused_by(&bucket(), debt * 100_000_000, bucket().capacity());
+            assert!(decision.retry_after().unwrap() >= decision.next_token_after());
+        }
+    }
+
+    #[test]
+    fn the_legacy_headers_are_three_numbers() {
+        let decision = Decision::allowed_by(&bucket(), 3 * bucket().interval());
+        assert_eq!(
+            written(Headers::Legacy, &decision),
+            [
+                "x-ratelimit-limit: 5",
+                "x-ratelimit-remaining: 2",
+                "x-ratelimit-reset: 2"
+            ]
+        );
+        assert_eq!(written(Headers::Both, &decision).len(), 5);
+        assert!(written(Headers::Both, &decision.as_degraded()).is_empty());
+    }
+
+    #[test]
+    fn any_name_can_be_quoted() {
+        assert_eq!(quoted("a\"b\\c\né"), r#""a\"b\\c??""#);
+    }
+}

@@ -1,0 +1,62 @@
+//! Any quota and any history: no panic, no window beyond the bound, and the
+//! direct limiter, the keyed one and the store say the same.
+#![no_main]
+
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use stanchion_conformance::Admissions;
+use stanchion_limit::{KeyedLimiter, Limiter, ManualClock, MemoryRateStore, Quota, RateLimit, RateRequest, RateStore};
+
+#[derive(arbitrary::Arbitrary, Debug)]
+struct Input {
+    count: u64,
+    /// Squared, so that short and long periods are as likely.
+    period_root: u32,
+    burst: u64,
+    requests: Vec<(u32, u16, bool)>,
+}
+
+fuzz_target!(|input: Input| {
+    let period = Duration::from_nanos(u64::from(input.period_root).pow(2));
+    let quota = Quota::new(input.count, period).burst(input.burst);
+    let clock = ManualClock::new();
+    let Ok(limiter) = Limiter::builder(quota).clock(clock.clone()).build() else {
+        return;
+    };
+    let bucket = quota.bucket().expect("the limiter was built of it");
+    let keyed = KeyedLimiter::<u8>::builder(quota)
+        .max_keys(1)
+        .clock(clock.clone())
+        .build()
+        .expect("as the limiter");
+    let store = MemoryRateStore::with_clock(64, clock.clone());
+    let limit = RateLimit::new("fuzz", bucket);
+    let mut admissions = Admissions::default();
+    for (pause, cost, scaled) in input.requests.into_iter().take(200) {
+        // A pause as it is, or in intervals.
+        let unit = if scaled {
+            bucket.interval_duration()
+        } else {
+            Duration::from_nanos(1)
+        };
+        clock.advance(
+            unit.checked_mul(pause & 0xff)
+                .unwrap_or(Duration::ZERO)
+                .min(Duration::from_secs(1 << 24)),
+        );
+        let cost = u64::from(cost);
+        let decision = limiter.check_n(cost);
+        assert_eq!(keyed.check_n(&7, cost), decision);
+        let stored = store
+            .decide(RateRequest::single(b"key", cost, &limit))
+            .ready()
+            .expect("in memory");
+        assert_eq!(stored.expect("in memory"), decision);
+        assert!(decision.remaining() <= decision.limit());
+        if decision.allowed() {
+            admissions.push(clock.now().as_nanos(), cost);
+        }
+    }
+    admissions.assert_bound(input.count, period, input.burst);
+});
