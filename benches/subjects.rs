@@ -10,6 +10,11 @@ use std::any::Any;
 
 use crate::Run;
 
+/// A quota per key and second that is never used up.
+const GENEROUS: u32 = 100_000_000;
+/// One that the most frequent keys use up.
+const SCARCE: u32 = 1_000;
+
 /// A case of the comparison: something that each contestant does.
 #[derive(Debug)]
 pub struct Case {
@@ -35,9 +40,10 @@ pub struct Contestant {
 /// The cases of the rate limiters.
 ///
 /// Direct and allowed: 10^9 a second, as many at once, so that no check is ever
-/// refused. Refused: 1 an hour, which has been taken. Keyed: 1,000 a second, as
-/// many at once, for each of 100,000 keys that were all seen before.
-pub static LIMIT: [Case; 6] = [
+/// refused. Refused: 1 an hour, which has been taken. Keyed: 10^8 a second and
+/// 1,000 at once for each of 100,000 keys that were all seen before, so that none
+/// is refused; mixed: 1,000 a second, so that about half of the checks are.
+pub static LIMIT: [Case; 7] = [
     Case {
         name: "limit/direct-allow",
         ours: stanchion(stanchion::direct_allow),
@@ -82,6 +88,12 @@ pub static LIMIT: [Case; 6] = [
             name: "governor-foldhash",
             start: governor::keyed_string_foldhash,
         }],
+    },
+    Case {
+        name: "limit/keyed-u64-mixed",
+        ours: stanchion(stanchion::keyed_u64_mixed),
+        peer: governor(governor::keyed_u64_mixed),
+        others: &[],
     },
     Case {
         name: "limit/floor",
@@ -142,9 +154,9 @@ pub static STORES: [Store; 2] = [
     Store {
         name: "limit/keyed-u64",
         keys: || crate::workload::numbers().keys.len(),
-        ours: || Box::new(stanchion::filled_u64()),
+        ours: || Box::new(stanchion::filled_u64(GENEROUS)),
         peer: "governor",
-        peers: || Box::new(governor::filled_u64()),
+        peers: || Box::new(governor::filled_u64(GENEROUS)),
     },
     Store {
         name: "limit/keyed-string",

@@ -14,6 +14,8 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 use crate::runs::{self, Run};
 use crate::workload;
 
+use super::{GENEROUS, SCARCE};
+
 fn units(count: u32) -> NonZeroU32 {
     NonZeroU32::new(count).expect("no quota of this file is 0")
 }
@@ -49,20 +51,27 @@ pub(super) fn two_threads() -> Run {
     })
 }
 
-fn per_key() -> Quota {
-    Quota::per_second(units(1000)).allow_burst(units(1000))
+fn per_key(per_second: u32) -> Quota {
+    Quota::per_second(units(per_second)).allow_burst(units(1000))
 }
 
-pub(super) fn filled_u64() -> DefaultKeyedRateLimiter<u64> {
-    filled(RateLimiter::keyed(per_key()), &workload::numbers().keys)
+pub(super) fn filled_u64(per_second: u32) -> DefaultKeyedRateLimiter<u64> {
+    filled(RateLimiter::keyed(per_key(per_second)), &workload::numbers().keys)
 }
 
 pub(super) fn filled_string() -> DefaultKeyedRateLimiter<String> {
-    filled(RateLimiter::keyed(per_key()), workload::strings().keys.iter().copied())
+    filled(
+        RateLimiter::keyed(per_key(GENEROUS)),
+        workload::strings().keys.iter().copied(),
+    )
 }
 
 pub(super) fn keyed_u64() -> Run {
-    number_after_number(filled_u64())
+    number_after_number(filled_u64(GENEROUS))
+}
+
+pub(super) fn keyed_u64_mixed() -> Run {
+    number_after_number(filled_u64(SCARCE))
 }
 
 pub(super) fn keyed_string() -> Run {
@@ -71,13 +80,13 @@ pub(super) fn keyed_string() -> Run {
 
 /// With the hash function that ours has, to tell what the rest accounts for.
 pub(super) fn keyed_u64_foldhash() -> Run {
-    let limiter = RateLimiter::dashmap_with_hasher(per_key(), foldhash::quality::RandomState::default());
+    let limiter = RateLimiter::dashmap_with_hasher(per_key(GENEROUS), foldhash::quality::RandomState::default());
     number_after_number(filled(limiter, &workload::numbers().keys))
 }
 
 /// As [`keyed_u64_foldhash`].
 pub(super) fn keyed_string_foldhash() -> Run {
-    let limiter = RateLimiter::dashmap_with_hasher(per_key(), foldhash::quality::RandomState::default());
+    let limiter = RateLimiter::dashmap_with_hasher(per_key(GENEROUS), foldhash::quality::RandomState::default());
     string_after_string(filled(limiter, workload::strings().keys.iter().copied()))
 }
 

@@ -8,6 +8,8 @@ use stanchion_limit::{KeyedLimiter, Limiter, Quota};
 use crate::runs::{self, Run};
 use crate::workload;
 
+use super::{GENEROUS, SCARCE};
+
 fn generous() -> Limiter {
     let limiter = Limiter::per_second(1_000_000_000)
         .burst(1_000_000_000)
@@ -40,8 +42,8 @@ pub(super) fn two_threads() -> Run {
     })
 }
 
-pub(super) fn filled_u64() -> KeyedLimiter<u64> {
-    let limiter = KeyedLimiter::<u64>::builder(Quota::per_second(1000))
+pub(super) fn filled_u64(per_second: u32) -> KeyedLimiter<u64> {
+    let limiter = KeyedLimiter::<u64>::builder(Quota::per_second(per_second.into()).burst(1000))
         .max_keys(100_000)
         .build()
         .expect("a valid quota");
@@ -50,7 +52,7 @@ pub(super) fn filled_u64() -> KeyedLimiter<u64> {
 }
 
 pub(super) fn filled_string() -> KeyedLimiter<str> {
-    let limiter = KeyedLimiter::<str>::builder(Quota::per_second(1000))
+    let limiter = KeyedLimiter::<str>::builder(Quota::per_second(GENEROUS.into()).burst(1000))
         .max_keys(100_000)
         .build()
         .expect("a valid quota");
@@ -59,7 +61,14 @@ pub(super) fn filled_string() -> KeyedLimiter<str> {
 }
 
 pub(super) fn keyed_u64() -> Run {
-    let limiter = filled_u64();
+    number_after_number(filled_u64(GENEROUS))
+}
+
+pub(super) fn keyed_u64_mixed() -> Run {
+    number_after_number(filled_u64(SCARCE))
+}
+
+fn number_after_number(limiter: KeyedLimiter<u64>) -> Run {
     let mut next = workload::numbers().cycle();
     runs::one_thread(move || {
         black_box(limiter.check(&next()).allowed());

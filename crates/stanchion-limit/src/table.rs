@@ -83,12 +83,15 @@ pub(crate) struct Table {
     forgotten: AtomicU64,
 }
 
-/// Eight slots: slot `i` is `tags[i]` and `tats[i]`, each array a cache line.
+/// Eight slots, four to a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Set {
-    tags: [AtomicU64; SLOTS],
-    tats: [AtomicU64; SLOTS],
+struct Set([Slot; SLOTS]);
+
+#[derive(Debug)]
+struct Slot {
+    tag: AtomicU64,
+    tat: AtomicU64,
 }
 
 /// A slot as somebody saw it.
@@ -129,7 +132,6 @@ impl Table {
     #[inline]
     pub(crate) fn take(&self, hash: u64, bucket: &TokenBucket, cost: u64, now: impl Fn() -> u64) -> Decision {
         let tag = if hash == UNUSED { 1 } else { hash };
-        let reading = now();
         loop {
             let Some(slot) = self.find(tag) else {
                 match self.insert(tag, bucket, cost, &now) {
@@ -137,7 +139,8 @@ impl Table {
                     None => continue,
                 }
             };
-            let (next, decision) = match step(bucket, slot.state, reading, cost) {
+            // Read here, the clock and a slot that is far away are waited for together.
+            let (next, decision) = match step(bucket, slot.state, now(), cost) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
                 Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
@@ -259,10 +262,10 @@ impl Table {
 
 impl Set {
     fn unused() -> Self {
-        Self {
-            tags: std::array::from_fn(|_| AtomicU64::new(UNUSED)),
-            tats: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
+        Self(std::array::from_fn(|_| Slot {
+            tag: AtomicU64::new(UNUSED),
+            tat: AtomicU64::new(0),
+        }))
     }
 
     /// The slot with this tag, if its owner has published it.
@@ -277,9 +280,9 @@ impl Set {
         // All tags are compared before any branch is taken: which slot it is
         // can't be predicted, that it is one of them can.
         let mut matches = 0_u32;
-        for (place, each) in self.tags.iter().enumerate() {
+        for (place, slot) in self.0.iter().enumerate() {
             // Relaxed: only a first look, which `published` confirms.
-            matches |= u32::from(each.load(Ordering::Relaxed) == tag) << place;
+            matches |= u32::from(slot.tag.load(Ordering::Relaxed) == tag) << place;
         }
         while matches != 0 {
             let place = matches.trailing_zeros() as usize % SLOTS;
@@ -294,7 +297,7 @@ impl Set {
     /// The slot in this place, if it has this tag and its owner has published it.
     #[inline]
     fn published(&self, place: usize, tag: u64) -> Option<Seen<'_>> {
-        let (own_tag, tat) = (&self.tags[place], &self.tats[place]);
+        let Slot { tag: own_tag, tat } = &self.0[place];
         // Acquire, twice: see points 1 and 3 above.
         let state = tat.load(Ordering::Acquire);
         (own_tag.load(Ordering::Acquire) == tag && state != CLAIMED).then_some(Seen {
@@ -312,7 +315,7 @@ impl Set {
     fn cheapest(&self, first: usize, now: u64) -> (Seen<'_>, i64, usize) {
         let slots: [_; SLOTS] = std::array::from_fn(|place| {
             let place = (first + place) % SLOTS;
-            let (tag, tat) = (&self.tags[place], &self.tats[place]);
+            let Slot { tag, tat } = &self.0[place];
             // Acquire: a state that was published is not seen beside the tag of before.
             let state = tat.load(Ordering::Acquire);
             let ahead = match state {
@@ -431,9 +434,9 @@ mod tests {
         assert!(decision.allowed() && decision.remaining() == 1);
         assert!(
             table.sets[0]
-                .tags
+                .0
                 .iter()
-                .all(|tag| tag.load(Ordering::Relaxed) == UNUSED)
+                .all(|slot| slot.tag.load(Ordering::Relaxed) == UNUSED)
         );
     }
 

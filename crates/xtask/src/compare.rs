@@ -296,9 +296,10 @@ Both sides have the same quota.
 - **direct-refuse**: one limit of 1 an hour, which has been taken; each check is refused.
 - **two-threads**: as direct-allow, by two threads at once; the time is that of one check on one of them. Each
   round has a new limiter, since what two cores pay for a cache line depends on its address.
-- **keyed-u64**, **keyed-string**: 1,000 a second for each of 100,000 keys, which come by Zipf's law with
-  exponent 1. All were seen before. The most frequent ones ask for more than their quota, so many checks are
-  refused. A string is `tenant-` and 16 hexadecimal digits.
+- **keyed-u64**, **keyed-string**: 10⁸ a second and 1,000 at once for each of 100,000 keys, which come by Zipf's law
+  with exponent 1. All were seen before; no check is refused. A string is `tenant-` and 16 hexadecimal digits.
+- **keyed-u64-mixed**: the same with 1,000 a second. The most frequent keys ask for more than that, so about half of the
+  checks are refused, and nobody's branch predictor knows which.
 - **floor**: direct-allow again, beside the least that any such limiter must do: one reading of the timestamp
   counter, in nanoseconds, and one compare-and-swap.
 
