@@ -6,7 +6,7 @@ use std::fmt;
 
 use std::sync::{Mutex, PoisonError};
 
-use stanchion_core::{Answer, Clock, Decision, RateRequest, RateStore, StoreError};
+use stanchion_core::{Answer, Clock, Decision, Moment, RateRequest, RateStore, StoreError, TokenBucket};
 
 use crate::gcra::{self, Step, debt, step};
 use crate::hash::KeyHasher;
@@ -51,10 +51,21 @@ struct Shard {
     sweep_at: usize,
 }
 
-/// A state with what it takes to tell whether it is out of debt.
+/// A state, and the moment from which it is worth nothing: ticks wrap around in
+/// some years, moments in some centuries.
 struct State {
     tat: u64,
-    ticks_per_nano: u32,
+    full_at: Moment,
+}
+
+impl State {
+    fn new(bucket: &TokenBucket, now: Moment, tat: u64) -> Self {
+        let debt = debt(tat, gcra::ticks(bucket, now));
+        Self {
+            tat,
+            full_at: now + bucket.duration(debt),
+        }
+    }
 }
 
 impl MemoryRateStore {
@@ -100,8 +111,9 @@ impl MemoryRateStore {
         // First what each would say; then, if all allow, what each becomes.
         let steps = limits.iter().enumerate().map(|(place, limit)| {
             let bucket = limit.bucket();
+            let in_debt = shard.states.get(&id(place)).filter(|state| state.full_at > now);
             let now = gcra::ticks(bucket, now);
-            let tat = shard.states.get(&id(place)).map_or(now, |state| state.tat);
+            let tat = in_debt.map_or(now, |state| state.tat);
             let cost = bucket
                 .cost(request.cost())
                 .expect("a cost that never fits was turned away");
@@ -121,16 +133,16 @@ impl MemoryRateStore {
         });
         let decision = Decision::strictest(decisions).expect("a request has a limit");
         for (place, (step, _)) in steps.iter().enumerate() {
-            let ticks_per_nano = limits[place].bucket().ticks_per_nano();
+            let bucket = limits[place].bucket();
             match *step {
-                Step::Cut { tat } => _ = shard.states.insert(id(place), State { tat, ticks_per_nano }),
+                Step::Cut { tat } => _ = shard.states.insert(id(place), State::new(bucket, now, tat)),
                 _ if !decision.allowed() => {}
                 Step::Take { tat, .. } => {
                     // Room is made for all before any is put in: all or nothing.
                     if place == 0 && !shard.has_room_for((0..limits.len()).map(id), now) {
                         return Decision::keys_full(limits[0].bucket(), limits[0].bucket().interval());
                     }
-                    shard.states.insert(id(place), State { tat, ticks_per_nano });
+                    shard.states.insert(id(place), State::new(bucket, now, tat));
                 }
                 Step::Look { .. } | Step::Refuse { .. } => {}
             }
@@ -142,7 +154,7 @@ impl MemoryRateStore {
 impl Shard {
     /// Whether states of these ids fit, if need be after dropping those out of
     /// debt. Each sweep is paid for by as many insertions as it leaves states.
-    fn has_room_for(&mut self, ids: impl Iterator<Item = u64>, now: stanchion_core::Moment) -> bool {
+    fn has_room_for(&mut self, ids: impl Iterator<Item = u64>, now: Moment) -> bool {
         let mut new = 0;
         for id in ids {
             if let Entry::Vacant(_) = self.states.entry(id) {
@@ -150,8 +162,7 @@ impl Shard {
             }
         }
         if new > 0 && self.states.len() + new > self.sweep_at.min(self.most) {
-            self.states
-                .retain(|_, state| debt(state.tat, now.as_nanos().wrapping_mul(u64::from(state.ticks_per_nano))) > 0);
+            self.states.retain(|_, state| state.full_at > now);
             self.sweep_at = (2 * self.states.len()).max(64);
         }
         new == 0 || self.states.len() + new <= self.most

@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use stanchion_core::{Answer, ConfigError, Decision, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket};
+use stanchion_core::{
+    Answer, ConfigError, Decision, RateLimit, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket,
+};
 
 use crate::error::store_error;
 use crate::key::Prefix;
@@ -33,7 +35,10 @@ pub struct RedisRateStore<C = ConnectionManager> {
     clock: Option<stanchion_core::Clock>,
 }
 
-static SCRIPT: Script = Script::new(include_str!("rate.lua"));
+/// One limit in whole microseconds: most requests.
+static ONE: Script = Script::new(include_str!("rate_one.lua"));
+/// Any limits.
+static SEVERAL: Script = Script::new(include_str!("rate.lua"));
 
 /// How long a key outlives its debt, in milliseconds: enough for a server's
 /// clocks to disagree by.
@@ -98,14 +103,14 @@ impl<C> RedisRateStore<C> {
         self
     }
 
-    /// The time to send, or 0 for the server's; and the grace for keys, which is
-    /// long where the time of the test has nothing to do with the server's.
-    fn time_and_grace(&self) -> (i64, i64) {
+    /// A test's time, in microseconds, and a grace for keys that is long, since
+    /// the time of the test has nothing to do with the server's.
+    fn injected_time(&self) -> Option<[i64; 2]> {
         #[cfg(feature = "test-util")]
         if let Some(clock) = &self.clock {
-            return (signed(clock.now().as_nanos() / 1_000).max(1), 3_600_000);
+            return Some([signed(clock.now().as_nanos() / 1_000).max(1), 3_600_000]);
         }
-        (0, GRACE_MILLIS)
+        None
     }
 }
 
@@ -114,38 +119,66 @@ impl<C: ConnectionLike + Clone + Send + Sync> RateStore for RedisRateStore<C> {
         if let Some(never) = request.never_fits() {
             return Answer::Ready(Ok(never));
         }
-        let limits = request.limits();
-        let (time, grace) = self.time_and_grace();
-        let keys = limits
-            .iter()
-            .map(|limit| self.prefix.key("rate", request.key(), limit.name()))
-            .collect();
-        let mut arguments = Vec::with_capacity(2 + 5 * limits.len());
-        arguments.extend([time, grace]);
-        let buckets: Vec<(TokenBucket, u64)> = limits
-            .iter()
-            .map(|limit| {
-                let cost = limit
-                    .bucket()
-                    .cost(request.cost())
-                    .expect("a cost that never fits was turned away");
-                (*limit.bucket(), cost)
-            })
-            .collect();
-        for (bucket, cost) in &buckets {
-            let parts = parts(bucket);
+        let asked = |limit: &RateLimit| {
+            let cost = limit
+                .bucket()
+                .cost(request.cost())
+                .expect("a cost that never fits was turned away");
+            Asked {
+                bucket: *limit.bucket(),
+                cost,
+            }
+        };
+        let key = |limit: &RateLimit| self.prefix.key("rate", request.key(), limit.name());
+        match request.limits() {
+            [limit] if asked(limit).is_whole() => self.decide_one(asked(limit), key(limit)),
+            limits => self.decide_several(limits.iter().map(asked).collect(), limits.iter().map(key).collect()),
+        }
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
+    /// One limit that needs no ticks beyond the microsecond.
+    fn decide_one(&self, asked: Asked, key: Vec<u8>) -> Answer<'_, Result<Decision, StoreError>> {
+        let parts = parts(&asked.bucket);
+        let mut arguments = vec![signed(asked.cost / parts), signed(asked.bucket.capacity() / parts)];
+        if let Some(injected) = self.injected_time() {
+            arguments.extend(injected);
+        }
+        let connection = self.connection.clone();
+        Answer::later(async move {
+            let reply: i64 = ONE
+                .run(
+                    connection,
+                    Call {
+                        keys: vec![key],
+                        arguments,
+                    },
+                    self.deadline,
+                )
+                .await?;
+            let (taken, debt) = if reply >= 0 { (true, reply) } else { (false, -1 - reply) };
+            asked
+                .decision(taken, debt, 0)
+                .filter(|decision| decision.allowed() == taken)
+                .ok_or_else(|| garbled(&reply))
+        })
+    }
+
+    fn decide_several(&self, buckets: Vec<Asked>, keys: Vec<Vec<u8>>) -> Answer<'_, Result<Decision, StoreError>> {
+        let mut arguments = Vec::with_capacity(2 + 5 * buckets.len());
+        arguments.extend(self.injected_time().unwrap_or([0, GRACE_MILLIS]));
+        for asked in &buckets {
+            let parts = parts(&asked.bucket);
             arguments.push(signed(parts));
-            for ticks in [*cost, bucket.capacity()] {
+            for ticks in [asked.cost, asked.bucket.capacity()] {
                 arguments.extend([signed(ticks / parts), signed(ticks % parts)]);
             }
         }
         let connection = self.connection.clone();
         Answer::later(async move {
-            let reply: Vec<i64> = SCRIPT.run(connection, Call { keys, arguments }, self.deadline).await?;
-            decision(&buckets, &reply).ok_or_else(|| {
-                let message = format!("redis: a rate script answered {reply:?}");
-                StoreError::new(StoreErrorKind::Garbled, message)
-            })
+            let reply: Vec<i64> = SEVERAL.run(connection, Call { keys, arguments }, self.deadline).await?;
+            decision(&buckets, &reply).ok_or_else(|| garbled(&reply))
         })
     }
 }
@@ -169,28 +202,55 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).expect("ticks of a bucket are below 2^62")
 }
 
-/// The decision in a reply: whether the cost was taken, then the debts. `None`
-/// if the reply is something else.
-fn decision(buckets: &[(TokenBucket, u64)], reply: &[i64]) -> Option<Decision> {
+/// What is asked of one bucket: so many ticks.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    bucket: TokenBucket,
+    cost: u64,
+}
+
+impl Asked {
+    /// Whether all its numbers are whole microseconds, whatever the cost.
+    fn is_whole(&self) -> bool {
+        self.bucket.interval().is_multiple_of(parts(&self.bucket))
+    }
+
+    /// The decision, given whether all was taken and what this bucket owes.
+    /// `None` if that can't be.
+    fn decision(&self, taken: bool, whole_debt: i64, ticks: i64) -> Option<Decision> {
+        let whole = u64::try_from(whole_debt).ok()?.checked_mul(parts(&self.bucket))?;
+        let debt = whole.checked_add(u64::try_from(ticks).ok()?)?;
+        // One that would have allowed it may stand beside one that did not.
+        let allowed = taken || debt.checked_add(self.cost)? <= self.bucket.capacity();
+        Some(if allowed {
+            Decision::allowed_by(&self.bucket, debt)
+        } else {
+            Decision::refused_by(&self.bucket, debt, self.cost)
+        })
+    }
+}
+
+/// The decision in a reply of `rate.lua`: whether the cost was taken, then the
+/// debts. `None` if the reply is something else.
+fn decision(buckets: &[Asked], reply: &[i64]) -> Option<Decision> {
     let (&taken, debts) = reply.split_first()?;
     if debts.len() != 2 * buckets.len() || !(0..=1).contains(&taken) {
         return None;
     }
-    let decisions = debts.chunks_exact(2).zip(buckets).map(|(debt, (bucket, cost))| {
-        let whole = u64::try_from(debt[0]).ok()?.checked_mul(parts(bucket))?;
-        let debt = whole.checked_add(u64::try_from(debt[1]).ok()?)?;
-        Some(if taken == 1 {
-            Decision::allowed_by(bucket, debt)
-        } else if debt.checked_add(*cost)? <= bucket.capacity() {
-            // This one would have allowed it; another did not.
-            Decision::allowed_by(bucket, debt)
-        } else {
-            Decision::refused_by(bucket, debt, *cost)
-        })
-    });
+    let decisions = debts
+        .chunks_exact(2)
+        .zip(buckets)
+        .map(|(debt, asked)| asked.decision(taken == 1, debt[0], debt[1]));
     let decisions: Vec<Decision> = decisions.collect::<Option<_>>()?;
     let strictest = Decision::strictest(decisions)?;
     (strictest.allowed() == (taken == 1)).then_some(strictest)
+}
+
+fn garbled(reply: &dyn fmt::Debug) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Garbled,
+        format!("redis: a rate script answered {reply:?}"),
+    )
 }
 
 #[cfg(test)]
@@ -204,7 +264,10 @@ mod tests {
 
     #[test]
     fn a_reply_becomes_a_decision() {
-        let asked = [(bucket(), bucket().interval())];
+        let asked = [Asked {
+            bucket: bucket(),
+            cost: bucket().interval(),
+        }];
         let allowed = decision(&asked, &[1, 100_000, 0]).unwrap();
         assert_eq!((allowed.allowed(), allowed.remaining()), (true, 4));
         let refused = decision(&asked, &[0, 450_000, 0]).unwrap();
@@ -214,7 +277,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_garbled_reply_is_no_decision_and_no_panic(reply in prop::collection::vec(any::<i64>(), 0..6)) {
-            let asked = [(bucket(), bucket().interval())];
+            let asked = [Asked { bucket: bucket(), cost: bucket().interval() }];
             if let Some(decision) = decision(&asked, &reply) {
                 prop_assert!(reply.len() == 3 && reply[0] == i64::from(decision.allowed()));
             }

@@ -26,7 +26,7 @@ fn quotas() -> impl Strategy<Value = Quota> {
 /// Pauses in microseconds, of every size beside the quota's, and costs.
 fn histories(bucket: TokenBucket) -> impl Strategy<Value = Vec<(u64, u64)>> {
     let interval = u64::try_from(bucket.interval_duration().as_micros()).unwrap().max(1);
-    // At most twenty years: a state in memory must not be idle for longer than its ticks span.
+    // Ten years twice: a limiter's state in memory must not be idle for longer than its ticks span.
     let refill = u64::try_from(bucket.refill_duration().as_micros())
         .unwrap()
         .clamp(1, 300_000_000_000_000);

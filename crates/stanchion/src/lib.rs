@@ -1,1 +1,50 @@
-//! Placeholder.
+//! Stanchion keeps a service standing when others fail, and its queue in order.
+//!
+//! A family of small crates that share one core of words and traits, work in
+//! memory by default and on Redis when a service has many instances, alone or
+//! as tower layers. This crate re-exports them; each is as good by itself.
+//!
+//! | feature | module | crate | what it is for |
+//! |---|---|---|---|
+//! | always | [`core`] | `stanchion-core` | the words: outcomes, gates, decisions, clocks, store traits |
+//! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed |
+//! | `redis` | `redis` | `stanchion-redis` | the stores, for all instances of a service together |
+//! | `tower` | `tower` | `stanchion-tower` | layers over HTTP |
+//!
+//! ```
+//! # #[cfg(feature = "limit")] {
+//! use stanchion::limit::{KeyedLimiter, Quota};
+//!
+//! let limiter = KeyedLimiter::<str>::new(Quota::per_minute(100).burst(20))?;
+//! assert!(limiter.check("alice").allowed());
+//! # }
+//! # Ok::<(), stanchion::core::ConfigError>(())
+//! ```
+//!
+//! # Time in tests
+//! With the feature `test-util`, tokio's clock drives every policy:
+//!
+#![cfg_attr(all(feature = "limit", feature = "test-util"), doc = "```")]
+#![cfg_attr(not(all(feature = "limit", feature = "test-util")), doc = "```text")]
+//! use std::time::Duration;
+//! use stanchion::limit::Limiter;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), stanchion::core::ConfigError> {
+//! let limiter = Limiter::per_minute(1).build()?;
+//! assert!(limiter.check().allowed());
+//! assert!(!limiter.check().allowed());
+//! tokio::time::advance(Duration::from_secs(60)).await;
+//! assert!(limiter.check().allowed());
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub use stanchion_core as core;
+#[cfg(feature = "limit")]
+pub use stanchion_limit as limit;
+#[cfg(feature = "redis")]
+pub use stanchion_redis as redis;
+#[cfg(feature = "tower")]
+pub use stanchion_tower as tower;

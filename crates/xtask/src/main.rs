@@ -26,7 +26,8 @@ cargo xtask COMMAND
   scratch            a crate outside the workspace that uses stanchion-limit alone, written from its docs
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target for so long (default 20), without nightly
-  compare limit      side by side with the peers [--quick] [--json FILE]; writes docs/performance
+  compare WHAT       limit: beside governor and others; redis: beside an empty script
+                     [--quick] [--json FILE]; writes docs/performance
 ";
 
 fn main() -> ExitCode {
@@ -75,7 +76,10 @@ fn ci() -> Outcome {
         ("scratch", scratch::run),
         ("loom", loom),
         ("fuzz", || fuzz::run(&[])),
-        ("compare", || compare::run(&["limit".into(), "--quick".into()])),
+        ("compare", || {
+            compare::run(&["limit".into(), "--quick".into()])?;
+            compare::run(&["redis".into(), "--quick".into()])
+        }),
     ];
     for (name, step) in steps {
         let step_began = std::time::Instant::now();

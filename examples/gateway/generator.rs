@@ -1,0 +1,74 @@
+//! Sends the requests of a schedule, each when it is due, whatever becomes of the others.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::proxy::TENANT;
+use crate::tally::{Ending, Tally};
+use crate::traffic::Arrival;
+
+/// Requests under way at a time. One that is due beyond them is not sent, and
+/// is counted as dropped. It is far more than a healthy gateway has, and few
+/// enough for 1,024 file descriptors, of which each takes four.
+const IN_FLIGHT: u32 = 200;
+
+/// A client waits so long for an answer. The gateway gives up before that.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Plays `schedule` to the end, and waits for the last answer.
+pub(crate) async fn play(schedule: Vec<Arrival>, gateway: SocketAddr, tally: Arc<Mutex<Tally>>) {
+    let client: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();
+    let places = Arc::new(Semaphore::new(IN_FLIGHT as usize));
+    let start = Instant::now();
+    for (number, arrival) in schedule.into_iter().enumerate() {
+        let due = start + arrival.due;
+        sleep_until(due).await;
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            record(&tally, arrival, Ending::Dropped);
+            continue;
+        };
+        let request = Request::get(format!("http://{gateway}/orders/{number}"))
+            .header(TENANT, arrival.tenant.to_string())
+            .body(Body::empty())
+            .expect("an address, a number and a tenant make a request");
+        let (client, tally) = (client.clone(), tally.clone());
+        tokio::spawn(async move {
+            record(&tally, arrival, ending(&client, request, due).await);
+            drop(place);
+        });
+    }
+    // Whoever has all places knows that nothing is under way.
+    let _all = places.acquire_many(IN_FLIGHT).await;
+}
+
+/// Time counts from when the request was due: a generator that is late must not
+/// flatter what it measures.
+async fn ending(client: &Client<HttpConnector, Body>, request: Request<Body>, due: Instant) -> Ending {
+    let answer = async {
+        let (head, body) = client.request(request).await.ok()?.into_parts();
+        // An answer is there when its last byte is.
+        to_bytes(Body::new(body), usize::MAX).await.ok()?;
+        Some(head.status)
+    };
+    match timeout_at(due + PATIENCE, answer).await {
+        Ok(Some(StatusCode::OK)) => Ending::Served(due.elapsed()),
+        Ok(Some(StatusCode::TOO_MANY_REQUESTS)) => Ending::Refused,
+        _ => Ending::Failed,
+    }
+}
+
+fn record(tally: &Mutex<Tally>, arrival: Arrival, ending: Ending) {
+    tally
+        .lock()
+        .expect("nothing panics while it counts")
+        .record(arrival.tenant, ending);
+}

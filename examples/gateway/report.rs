@@ -1,0 +1,244 @@
+//! The passes side by side: for people, and as JSON.
+
+use serde_json::{Value, json};
+
+use crate::generator::PATIENCE;
+use crate::tally::{Endings, Tally};
+use crate::upstream::Counts;
+
+/// What was measured in one pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pass {
+    pub(crate) seconds: f64,
+    pub(crate) tally: Tally,
+    pub(crate) upstream: Counts,
+    /// Calls of the upstream that the gateway gave up.
+    pub(crate) timed_out: u64,
+}
+
+/// The passes that were played.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Report {
+    pub(crate) without: Pass,
+    pub(crate) with: Pass,
+    /// The quiet tenants without the noisy one, as it could be at best.
+    pub(crate) alone: Option<Pass>,
+}
+
+/// The rows of one pass. A new policy adds what it changes.
+fn rows(pass: &Pass) -> Vec<Row> {
+    let (quiet, noisy, upstream) = (&pass.tally.quiet, &pass.tally.noisy, &pass.upstream);
+    let per_second = |number: u64| number as f64 / pass.seconds;
+    let number = |number: u64| number as f64;
+    let unsuccessful = upstream.refused + upstream.failed + pass.timed_out;
+    let (sent, unsent) = (pass.tally.sent(), pass.tally.dropped());
+    vec![
+        higher("quiet tenants: served", quiet.served_percent(), "%"),
+        lower("quiet tenants: refused (429)", quiet.refused_percent(), "%"),
+        lower("quiet tenants: p50 of the served", millis(quiet, 50), "ms"),
+        lower("quiet tenants: p99 of the served", millis(quiet, 99), "ms"),
+        neutral("noisy tenant: served", per_second(noisy.served()), "/s"),
+        neutral("noisy tenant: refused (429)", per_second(noisy.refused), "/s"),
+        neutral("upstream: calls", number(upstream.calls), "calls"),
+        lower("upstream: refused, failed, timed out", number(unsuccessful), "calls"),
+        neutral("gateway: requests in all", number(sent), "requests"),
+        neutral("load generator: could not send", number(unsent), "requests"),
+    ]
+}
+
+/// What a row says of one pass.
+struct Row {
+    name: &'static str,
+    figure: f64,
+    unit: &'static str,
+    better: Better,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Better {
+    Higher,
+    Lower,
+    Neither,
+}
+
+fn higher(name: &'static str, figure: f64, unit: &'static str) -> Row {
+    Row::new(name, figure, unit, Better::Higher)
+}
+
+fn lower(name: &'static str, figure: f64, unit: &'static str) -> Row {
+    Row::new(name, figure, unit, Better::Lower)
+}
+
+fn neutral(name: &'static str, figure: f64, unit: &'static str) -> Row {
+    Row::new(name, figure, unit, Better::Neither)
+}
+
+impl Report {
+    /// A table. The better one of each two figures has a star.
+    pub(crate) fn table(&self) -> String {
+        let mut text = line([
+            "",
+            "without  ",
+            "with  ",
+            self.alone.as_ref().map_or("", |_| "alone  "),
+            "",
+            "better",
+        ]);
+        for (without, with, alone) in self.rows() {
+            let better = with.better;
+            text += &line([
+                with.name,
+                &without.shown(better.is(without.figure, with.figure)),
+                &with.shown(better.is(with.figure, without.figure)),
+                &alone.map_or(String::new(), |alone| alone.shown(false)),
+                with.unit,
+                better.name(),
+            ]);
+        }
+        text + "\n* the better of without and with\n"
+    }
+
+    /// A list of `{"row", "without", "with", "unit", "better"}`, and `"alone"`
+    /// where that was played.
+    pub(crate) fn json(&self) -> Value {
+        let rows = self.rows().map(|(without, with, alone)| {
+            let mut row = json!({
+                "row": with.name,
+                "without": without.figure,
+                "with": with.figure,
+                "unit": with.unit,
+                "better": with.better.name(),
+            });
+            if let Some(alone) = alone {
+                row["alone"] = json!(alone.figure);
+            }
+            row
+        });
+        rows.collect()
+    }
+
+    /// Each row without, with, and alone.
+    fn rows(&self) -> impl Iterator<Item = (Row, Row, Option<Row>)> {
+        let mut alone = self.alone.as_ref().map_or_else(Vec::new, rows).into_iter();
+        let both = rows(&self.without).into_iter().zip(rows(&self.with));
+        both.map(move |(without, with)| (without, with, alone.next()))
+    }
+}
+
+impl Row {
+    fn new(name: &'static str, figure: f64, unit: &'static str, better: Better) -> Self {
+        // To a tenth, so that what is compared is what is shown.
+        let figure = (figure * 10.0).round() / 10.0;
+        Self {
+            name,
+            figure,
+            unit,
+            better,
+        }
+    }
+
+    fn shown(&self, better: bool) -> String {
+        let mark = if better { '*' } else { ' ' };
+        let digits = usize::from(!["calls", "requests"].contains(&self.unit));
+        format!("{:.digits$} {mark}", self.figure)
+    }
+}
+
+impl Better {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Higher => "higher",
+            Self::Lower => "lower",
+            Self::Neither => "-",
+        }
+    }
+
+    /// Whether `one` is the better one.
+    fn is(self, one: f64, other: f64) -> bool {
+        match self {
+            Self::Higher => one > other,
+            Self::Lower => one < other,
+            Self::Neither => false,
+        }
+    }
+}
+
+fn line([name, without, with, alone, unit, better]: [&str; 6]) -> String {
+    let alone_width = if alone.is_empty() { 0 } else { 12 };
+    format!("{name:38}{without:>12}{with:>12}{alone:>alone_width$} {unit:12}{better}\n")
+}
+
+/// Where nobody was served, everybody would have waited at least as long as they are willing to.
+fn millis(endings: &Endings, percent: u8) -> f64 {
+    endings.percentile(percent).unwrap_or(PATIENCE).as_secs_f64() * 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Ending;
+    use crate::traffic::Tenant;
+    use std::time::Duration;
+
+    fn report(alone: bool) -> Report {
+        let pass = |ending| {
+            let mut pass = Pass {
+                seconds: 2.0,
+                ..Pass::default()
+            };
+            pass.tally.record(Tenant::Quiet(0), ending);
+            pass.tally.record(Tenant::Noisy, Ending::Refused);
+            pass
+        };
+        let served = pass(Ending::Served(Duration::from_micros(20_460)));
+        Report {
+            without: pass(Ending::Failed),
+            with: served.clone(),
+            alone: alone.then_some(served),
+        }
+    }
+
+    #[test]
+    fn each_row_has_exactly_its_keys_and_figures_are_numbers() {
+        for (alone, keys) in [
+            (false, &["better", "row", "unit", "with", "without"][..]),
+            (true, &["alone", "better", "row", "unit", "with", "without"]),
+        ] {
+            let json = report(alone).json();
+            let rows = json.as_array().unwrap();
+            assert_eq!(rows.len(), super::rows(&Pass::default()).len());
+            for row in rows {
+                let row = row.as_object().unwrap();
+                let mut present: Vec<&String> = row.keys().collect();
+                present.sort();
+                assert_eq!(present, keys);
+                assert!(row["without"].is_number() && row["with"].is_number());
+                assert!(["higher", "lower", "-"].contains(&row["better"].as_str().unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_figures_stand_where_they_belong() {
+        let json = report(false).json();
+        let row = |name: &str| {
+            let rows = json.as_array().unwrap();
+            rows.iter().find(|row| row["row"] == name).unwrap().clone()
+        };
+        let p99 = json!({ "row": "quiet tenants: p99 of the served", "without": 2000.0, "with": 20.5,
+            "unit": "ms", "better": "lower" });
+        assert_eq!(row("quiet tenants: p99 of the served"), p99);
+        assert_eq!(row("noisy tenant: refused (429)")["with"], 0.5);
+    }
+
+    #[test]
+    fn the_better_figure_is_marked_and_a_draw_is_not() {
+        let table = report(true).table();
+        let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(row("quiet tenants: served").contains(" 0.0       100.0 *     100.0 "));
+        assert!(!row("noisy tenant: served").contains('*'));
+        assert!(!row("quiet tenants: refused").contains('*'));
+        assert!(row("").contains("alone"));
+        assert!(!report(false).table().contains("alone"));
+    }
+}
