@@ -18,8 +18,12 @@ use crate::traffic::Arrival;
 
 /// Requests under way at a time. One that is due beyond them is not sent, and
 /// is counted as dropped. It is far more than a healthy gateway has, and few
-/// enough for 1,024 file descriptors, of which each takes four.
+/// enough for 1,024 file descriptors.
 const IN_FLIGHT: u32 = 200;
+
+/// What that takes of them: each request has two connections, each of which has
+/// two ends in this process; and some are for the runtime.
+pub(crate) const DESCRIPTORS: u64 = 4 * IN_FLIGHT as u64 + 64;
 
 /// A client waits so long for an answer. The gateway gives up before that.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);

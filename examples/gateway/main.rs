@@ -24,6 +24,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use crate::generator::DESCRIPTORS;
 use crate::options::{Options, USAGE};
 use crate::proxy::{BURST, Gateway, PER_SECOND, Policies};
 use crate::report::{Pass, Report};
@@ -38,17 +39,19 @@ async fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => return misused(&error),
     };
-    // A URL that is none shows here, before anything is played.
+    // A URL or a file that won't do shows here, before anything is played.
     let stanchion = match Policies::stanchion(options.redis.as_deref()) {
         Ok(policies) => policies,
-        Err(error) => return misused(&error.to_string()),
+        Err(error) => return misused(&format!("`--redis`: {error}")),
     };
-    // If it is not granted, there may be enough of them all the same.
-    let _ = rlimit::increase_nofile_limit(2_048);
+    let json = match options.json.as_ref().map(File::create).transpose() {
+        Ok(file) => file,
+        Err(error) => return misused(&format!("`--json`: {error}")),
+    };
     let done = match &options {
         Options { help: true, .. } => say(&format!("{USAGE}\n")),
         Options { serve: true, .. } => serve(&options, &stanchion).await,
-        _ => compare(&options, &stanchion).await,
+        _ => compare(&options, &stanchion, json).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,9 +68,11 @@ fn misused(error: &str) -> ExitCode {
 }
 
 /// Plays the passes and prints the report.
-async fn compare(options: &Options, stanchion: &Policies) -> Result<(), Box<dyn Error>> {
-    // Opened first: to find out afterwards that it can't be written would be a pity.
-    let json = options.json.as_ref().map(File::create).transpose()?;
+async fn compare(options: &Options, stanchion: &Policies, json: Option<File>) -> Result<(), Box<dyn Error>> {
+    let granted = rlimit::increase_nofile_limit(2_048)?;
+    if granted < DESCRIPTORS {
+        eprintln!("gateway: only {granted} file descriptors (ulimit -n), which are too few for true figures\n");
+    }
     say(&introduction(options))?;
     let report = Report {
         without: play("without", options, &Policies::none(), Crowd::Everybody).await?,
@@ -78,8 +83,8 @@ async fn compare(options: &Options, stanchion: &Policies) -> Result<(), Box<dyn 
         },
     };
     say(&report.table())?;
-    if stanchion.store_failures() > 0 {
-        let failures = stanchion.store_failures();
+    let failures = stanchion.store_failures();
+    if failures > 0 {
         eprintln!("\nRedis gave no answer {failures} times; the gateway limited by itself meanwhile.");
     }
     if let Some(mut file) = json {
@@ -162,4 +167,24 @@ each pass  {seconds} s of the same traffic, seed {}
 fn say(text: &str) -> Result<(), Box<dyn Error>> {
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn every_request_of_a_schedule_is_accounted_for() {
+        let options = Options {
+            length: Duration::from_secs(1),
+            ..Options::default()
+        };
+        let due = traffic::schedule(options.seed, options.length, Crowd::Everybody).len() as u64;
+        for policies in [Policies::none(), Policies::stanchion(None).unwrap()] {
+            let pass = play("test", &options, &policies, Crowd::Everybody).await.unwrap();
+            assert_eq!(pass.tally.sent() + pass.tally.dropped(), due);
+            assert!(pass.upstream.calls <= pass.tally.sent());
+        }
+    }
 }
