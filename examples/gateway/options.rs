@@ -62,7 +62,13 @@ impl Options {
                 "--json" => options.json = Some(value("a file")?.into()),
                 "--redis" => options.redis = Some(value("a URL")?.to_string_lossy().into_owned()),
                 "--serve" => options.serve = true,
-                "--help" | "-h" => options.help = true,
+                // Whoever asks for help wants nothing else.
+                "--help" | "-h" => {
+                    return Ok(Self {
+                        help: true,
+                        ..Self::default()
+                    });
+                }
                 other => return Err(format!("`{other}` is no option")),
             }
         }

@@ -1,0 +1,135 @@
+//! What the features `tracing` and `metrics` report.
+#![cfg(all(feature = "metrics", feature = "tracing"))]
+
+use std::sync::{Arc, Mutex};
+
+use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use stanchion_core::StoreErrorKind;
+use stanchion_limit::{Answer, Decision, KeyedLimiter, Limiter, Outage, Quota, RateRequest, RateStore, StoreError};
+
+/// Remembers what is reported, a line each.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn add(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn count(&self, wanted: &str) -> usize {
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| line.contains(wanted))
+            .count()
+    }
+}
+
+struct Noted(Notes, String);
+
+impl CounterFn for Noted {
+    fn increment(&self, value: u64) {
+        (0..value).for_each(|_| self.0.add(self.1.clone()));
+    }
+
+    fn absolute(&self, _value: u64) {}
+}
+
+impl Recorder for Notes {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels: Vec<String> = key
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()))
+            .collect();
+        Counter::from_arc(Arc::new(Noted(
+            self.clone(),
+            format!("{} {}", key.name(), labels.join(" ")),
+        )))
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+impl tracing::Subscriber for Notes {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!(" {}={value:?}", field.name());
+            }
+        }
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.add(line.0);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// What was reported while `body` ran: counters, then events.
+fn reported(body: impl FnOnce()) -> (Notes, Notes) {
+    let (counters, events) = (Notes::default(), Notes::default());
+    tracing::subscriber::with_default(events.clone(), || metrics::with_local_recorder(&counters, body));
+    (counters, events)
+}
+
+#[test]
+fn every_decision_is_counted_and_every_refusal_is_an_event() {
+    let (counters, events) = reported(|| {
+        let limiter = Limiter::builder(Quota::per_hour(2)).name("search").build().unwrap();
+        let allowed = (0..5).filter(|_| limiter.check().allowed()).count();
+        assert_eq!(allowed, 2);
+        assert!(!limiter.check_n(3).allowed());
+    });
+    assert_eq!(
+        counters.count("stanchion_limit_decisions_total limiter=search verdict=allowed"),
+        2
+    );
+    assert_eq!(
+        counters.count("stanchion_limit_decisions_total limiter=search verdict=refused"),
+        3
+    );
+    assert_eq!(counters.count("verdict=never_fits"), 1);
+    assert_eq!(events.count("DEBUG"), 4);
+    assert_eq!(events.count("verdict=Refused"), 3);
+}
+
+struct Away;
+
+impl RateStore for Away {
+    fn decide(&self, _: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
+        Answer::Ready(Err(StoreError::new(StoreErrorKind::Unavailable, "gone fishing")))
+    }
+}
+
+#[test]
+fn a_store_that_fails_is_a_warning() {
+    let (counters, events) = reported(|| {
+        let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_hour(2))
+            .name("api")
+            .on(Away, Outage::Admit)
+            .build()
+            .unwrap();
+        let decision = limiter.check("alice").ready().unwrap().unwrap();
+        assert!(decision.allowed() && decision.degraded());
+    });
+    assert_eq!(counters.count("stanchion_limit_store_failures_total limiter=api"), 1);
+    assert_eq!(events.count("WARN"), 1);
+    assert_eq!(events.count("gone fishing"), 1);
+}
