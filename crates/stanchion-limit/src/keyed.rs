@@ -15,7 +15,8 @@ use crate::limit::Limit;
 use crate::limiter::{admission, admitted};
 use crate::outage::{Course, Health};
 use crate::table::{Table, WhenFull};
-use crate::{Outage, Quota, gcra, trace};
+use crate::trace::Reporter;
+use crate::{Outage, Quota, gcra};
 
 /// One rate limit for each key: in any window of length `W`, each admits at
 /// most `burst + ⌊W · count / period⌋` units.
@@ -68,7 +69,7 @@ use crate::{Outage, Quota, gcra, trace};
 /// ```
 pub struct KeyedLimiter<K: ?Sized, S = InMemory> {
     limit: RateLimit,
-    name: Name,
+    reporter: Reporter,
     clock: Clock,
     hasher: KeyHasher,
     /// The states in this process: all of them, or those of the local share.
@@ -142,7 +143,7 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
                 .take(self.hasher.hash(key), bucket, ticks, || gcra::ticks(bucket, now())),
             None => Decision::never_fits(bucket),
         };
-        trace::decided(&self.name, &decision);
+        self.reporter.decided(&decision);
         decision
     }
 }
@@ -172,7 +173,7 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
         key.with_bytes(|bytes| {
             let request = RateRequest::single(bytes, cost, &self.limit);
             if let Some(never) = request.never_fits() {
-                trace::decided(&self.name, &never);
+                self.reporter.decided(&never);
                 return Answer::Ready(Ok(never));
             }
             let hash = self.hasher.hash(bytes);
@@ -191,18 +192,18 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
         match result {
             Ok(decision) => {
                 if self.health.answered() {
-                    trace::store_recovered(&self.name);
+                    self.reporter.store_recovered();
                 }
-                trace::decided(&self.name, &decision);
+                self.reporter.decided(&decision);
                 Ok(decision)
             }
             Err(error) if error.is_temporary() => {
-                trace::store_failed(&self.name, &error);
+                self.reporter.store_failed(&error);
                 let retry = self.health.failed(self.clock.now());
                 Ok(self.without_store(hash, cost, retry))
             }
             Err(error) => {
-                trace::store_failed(&self.name, &error);
+                self.reporter.store_failed(&error);
                 Err(error)
             }
         }
@@ -222,7 +223,7 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
             }
             None => self.outage.decide(self.limit.bucket(), retry),
         };
-        trace::decided(&self.name, &decision);
+        self.reporter.decided(&decision);
         decision
     }
 
@@ -231,7 +232,7 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
         let bucket = self.limit.bucket();
         if bucket.cost(cost).is_none() {
             let never = Decision::never_fits(bucket);
-            trace::decided(&self.name, &never);
+            self.reporter.decided(&never);
             return Some(never);
         }
         let retry = self.health.rest(|| self.clock.now())?;
@@ -254,7 +255,7 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
 impl<K: ?Sized, S> KeyedLimiter<K, S> {
     /// What it is called in rejections, in telemetry and in a store.
     pub fn name(&self) -> &str {
-        self.name.as_str()
+        self.reporter.name().as_str()
     }
 
     /// The numbers of the limit.
@@ -399,7 +400,7 @@ impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
         let max_keys = if needs_table { self.max_keys } else { 0 };
         Ok(KeyedLimiter {
             limit: RateLimit::new(self.name.clone(), bucket),
-            name: self.name,
+            reporter: Reporter::new(self.name),
             clock: self.clock.unwrap_or_default(),
             health: Health::new(hasher.hash("pause")),
             hasher,
@@ -478,7 +479,7 @@ impl<S: RateStore> Limit for KeyedLimiter<[u8], S> {
 /// Takes the call's cost from the bucket of the call's key.
 impl Gate for KeyedLimiter<[u8]> {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
-        admission(&self.name, &self.check_n(call.key_bytes(), call.units()))
+        admission(self.reporter.name(), &self.check_n(call.key_bytes(), call.units()))
     }
 
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
@@ -489,13 +490,18 @@ impl Gate for KeyedLimiter<[u8]> {
 impl<S: RateStore> Gate for KeyedLimiter<[u8], S> {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
         match self.try_check(call.key_bytes(), call.units()) {
-            Some(decision) => admission(&self.name, &decision),
+            Some(decision) => admission(self.reporter.name(), &decision),
             None => Admission::Wait,
         }
     }
 
     fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
-        Box::pin(async move { admitted(&self.name, &self.check_anyway(call.key_bytes(), call.units()).await) })
+        Box::pin(async move {
+            admitted(
+                self.reporter.name(),
+                &self.check_anyway(call.key_bytes(), call.units()).await,
+            )
+        })
     }
 
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}

@@ -9,7 +9,8 @@ use stanchion_core::{
 
 use crate::cell::TatCell;
 use crate::limit::Limit;
-use crate::{Quota, gcra, trace};
+use crate::trace::Reporter;
+use crate::{Quota, gcra};
 
 /// One rate limit, in this process: a token bucket that admits at most
 /// `burst + ⌊W · count / period⌋` units in any window of length `W`.
@@ -36,7 +37,7 @@ pub struct Limiter {
     cell: TatCell,
     bucket: TokenBucket,
     clock: Clock,
-    name: Name,
+    reporter: Reporter,
 }
 
 impl Limiter {
@@ -87,13 +88,13 @@ impl Limiter {
             Some(ticks) => self.cell.take(&self.bucket, gcra::ticks(&self.bucket, now), ticks),
             None => Decision::never_fits(&self.bucket),
         };
-        trace::decided(&self.name, &decision);
+        self.reporter.decided(&decision);
         decision
     }
 
     /// What it is called in rejections and telemetry.
     pub fn name(&self) -> &str {
-        self.name.as_str()
+        self.reporter.name().as_str()
     }
 
     /// How it stands now. Takes nothing.
@@ -165,7 +166,7 @@ impl LimiterBuilder {
             cell,
             bucket,
             clock,
-            name: self.name,
+            reporter: Reporter::new(self.name),
         })
     }
 }
@@ -173,7 +174,7 @@ impl LimiterBuilder {
 /// Takes the call's cost; the key is not looked at. How the call ends changes nothing.
 impl Gate for Limiter {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
-        admission(&self.name, &self.check_n(call.units()))
+        admission(self.reporter.name(), &self.check_n(call.units()))
     }
 
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}

@@ -3,10 +3,10 @@
 #[cfg(stanchion_loom)]
 pub(crate) use loom::sync::{
     Mutex,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering, fence},
 };
 #[cfg(not(stanchion_loom))]
 pub(crate) use std::sync::{
     Mutex,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering, fence},
 };

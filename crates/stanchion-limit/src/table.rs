@@ -40,7 +40,7 @@
 use stanchion_core::{Decision, TokenBucket};
 
 use crate::gcra::{Step, step};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// What to do with a new key when no slot for it is out of debt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -181,6 +181,9 @@ impl Table {
         if self.find(tag).is_some() {
             return None;
         }
+        // Whoever displaced this key's earlier state has read the clock before;
+        // having seen that it is gone, this thread reads no less. See point 4.
+        fence(Ordering::Acquire);
         let now = now();
         let (slot, ahead) = self.place_for(tag, now);
         if slot.state == CLAIMED {

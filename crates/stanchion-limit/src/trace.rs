@@ -3,48 +3,109 @@
 
 use stanchion_core::{Decision, Name, StoreError};
 
-/// A decision was made: an event if it is a refusal, a count in any case.
-#[inline]
-pub(crate) fn decided(name: &Name, decision: &Decision) {
-    #[cfg(feature = "tracing")]
-    if !decision.allowed() {
-        tracing::debug!(
-            limiter = name.as_str(),
-            verdict = ?decision.verdict(),
-            retry_after = ?decision.retry_after(),
-            degraded = decision.degraded(),
-            "rate limiter refused"
-        );
-    }
+/// What a limiter reports, under its name.
+///
+/// Counters are registered when the limiter is built, so that a check looks
+/// nothing up and allocates nothing: install the recorder before.
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    name: Name,
     #[cfg(feature = "metrics")]
-    {
-        use stanchion_core::Verdict;
-        let verdict = match decision.verdict() {
-            Verdict::Allowed => "allowed",
-            Verdict::Refused => "refused",
-            Verdict::NeverFits => "never_fits",
-            Verdict::KeysFull => "keys_full",
-            Verdict::StoreUnavailable => "store_unavailable",
-            _ => "other",
+    counters: Counters,
+}
+
+#[cfg(feature = "metrics")]
+#[derive(Clone)]
+struct Counters {
+    allowed: metrics::Counter,
+    refused: metrics::Counter,
+    never_fits: metrics::Counter,
+    keys_full: metrics::Counter,
+    store_unavailable: metrics::Counter,
+    store_failures: metrics::Counter,
+}
+
+#[cfg(feature = "metrics")]
+impl Counters {
+    fn new(name: &Name) -> Self {
+        let decisions = |verdict: &'static str| {
+            let limiter = name.as_str().to_owned();
+            metrics::counter!("stanchion_limit_decisions_total", "limiter" => limiter, "verdict" => verdict)
         };
-        let limiter = name.as_str().to_owned();
-        metrics::counter!("stanchion_limit_decisions_total", "limiter" => limiter, "verdict" => verdict).increment(1);
+        Self {
+            allowed: decisions("allowed"),
+            refused: decisions("refused"),
+            never_fits: decisions("never_fits"),
+            keys_full: decisions("keys_full"),
+            store_unavailable: decisions("store_unavailable"),
+            store_failures: metrics::counter!(
+                "stanchion_limit_store_failures_total", "limiter" => name.as_str().to_owned()
+            ),
+        }
     }
-    let _ = (name, decision);
+
+    fn decided(&self, decision: &Decision) {
+        use stanchion_core::Verdict;
+        match decision.verdict() {
+            Verdict::Allowed => self.allowed.increment(1),
+            Verdict::NeverFits => self.never_fits.increment(1),
+            Verdict::KeysFull => self.keys_full.increment(1),
+            Verdict::StoreUnavailable => self.store_unavailable.increment(1),
+            _ => self.refused.increment(1),
+        }
+    }
 }
 
-/// The store gave no answer; until it does again, the outage policy decides.
-pub(crate) fn store_failed(name: &Name, error: &StoreError) {
-    #[cfg(feature = "tracing")]
-    tracing::warn!(limiter = name.as_str(), kind = ?error.kind(), %error, "rate store gave no answer");
-    #[cfg(feature = "metrics")]
-    metrics::counter!("stanchion_limit_store_failures_total", "limiter" => name.as_str().to_owned()).increment(1);
-    let _ = (name, error);
+impl Reporter {
+    pub(crate) fn new(name: Name) -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            counters: Counters::new(&name),
+            name,
+        }
+    }
+
+    /// The name under which it reports.
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// A decision was made: a count, and an event if it is a refusal.
+    #[inline]
+    pub(crate) fn decided(&self, decision: &Decision) {
+        #[cfg(feature = "tracing")]
+        if !decision.allowed() {
+            tracing::debug!(
+                limiter = self.name.as_str(),
+                verdict = ?decision.verdict(),
+                retry_after = ?decision.retry_after(),
+                degraded = decision.degraded(),
+                "rate limiter refused"
+            );
+        }
+        #[cfg(feature = "metrics")]
+        self.counters.decided(decision);
+        let _ = decision;
+    }
+
+    /// The store gave no answer; until it does again, the outage policy decides.
+    pub(crate) fn store_failed(&self, error: &StoreError) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(limiter = self.name.as_str(), kind = ?error.kind(), %error, "rate store gave no answer");
+        #[cfg(feature = "metrics")]
+        self.counters.store_failures.increment(1);
+        let _ = error;
+    }
+
+    /// The store answers again.
+    pub(crate) fn store_recovered(&self) {
+        #[cfg(feature = "tracing")]
+        tracing::info!(limiter = self.name.as_str(), "rate store answers again");
+    }
 }
 
-/// The store answers again.
-pub(crate) fn store_recovered(name: &Name) {
-    #[cfg(feature = "tracing")]
-    tracing::info!(limiter = name.as_str(), "rate store answers again");
-    let _ = name;
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.name, f)
+    }
 }
