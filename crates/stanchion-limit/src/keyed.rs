@@ -332,7 +332,7 @@ impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
     /// The most that [`max_keys`](Self::max_keys) takes: a table of 28 GiB.
     const MOST_KEYS: usize = 1 << 30;
 
-    /// At most `units` of a key at once. Default: the quota's count.
+    /// At most `units` of a key at once, whatever the quota says. Default: the quota's burst.
     pub fn burst(mut self, units: u64) -> Self {
         self.quota = self.quota.burst(units);
         self

@@ -7,6 +7,13 @@ use stanchion_core::{BoxFuture, Decision};
 /// Anything that decides by key and cost, and always comes to a decision: what
 /// `stanchion-tower` builds a layer on. Sync first, like a
 /// [`Gate`](stanchion_core::Gate).
+///
+/// A [`Limiter`](crate::Limiter) is one, and so is a
+/// [`KeyedLimiter`](crate::KeyedLimiter) of `[u8]`, in memory or on a store.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't limit requests by their bytes",
+    note = "a keyed limiter in a layer is a `KeyedLimiter<[u8]>`, or a `KeyedLimiter<[u8], S>` on a store"
+)]
 pub trait Limit: Send + Sync {
     /// Takes `cost` units of the key's, or none, if it can be told at once;
     /// `None` where a store must be asked, of which nothing has been asked yet.

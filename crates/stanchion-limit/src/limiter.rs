@@ -136,7 +136,7 @@ pub struct LimiterBuilder {
 }
 
 impl LimiterBuilder {
-    /// At most `units` at once. Default: the quota's count.
+    /// At most `units` at once, whatever the quota says. Default: the quota's burst.
     pub fn burst(mut self, units: u64) -> Self {
         self.quota = self.quota.burst(units);
         self

@@ -14,7 +14,8 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// After a failure the limiter leaves the store alone for about a second and
 /// decides by this policy at once; then a single request tries the store again.
-/// So an outage costs one deadline a second, not one a request.
+/// So an outage costs one deadline a second, not one a request, after a first
+/// deadline in which those wait that had asked before it was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",

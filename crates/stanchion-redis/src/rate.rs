@@ -56,13 +56,17 @@ impl RedisRateStore {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(url: &str) -> Result<Self, StoreError> {
-        let client = redis::Client::open(url).map_err(store_error)?;
+        let client = redis::Client::open(url).map_err(|error| {
+            let message =
+                format!("redis: the URL can't be used, which should be like redis://127.0.0.1:6379/ : {error}");
+            StoreError::new(StoreErrorKind::Refused, message).caused_by(error)
+        })?;
         let config = ConnectionManagerConfig::new()
             // Our own deadline is what ends a decision.
             .set_response_timeout(None)
             .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(500));
+            // A refused connection is an answer. The limiter tries again after its pause.
+            .set_number_of_retries(0);
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(store_error)?;
         Ok(Self::new(connection))
     }

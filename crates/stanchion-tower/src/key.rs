@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HeaderMap, HeaderName, InvalidHeaderName};
+use http::header::{HeaderMap, HeaderName};
 use http::{Extensions, Method, Request, Uri};
 use stanchion_core::ConfigError;
 
@@ -64,8 +64,21 @@ impl Header {
     ///
     /// # Errors
     /// A name that no header can have.
-    pub fn new(name: &str) -> Result<Self, InvalidHeaderName> {
-        Ok(Self(name.parse()?))
+    pub fn new(name: &str) -> Result<Self, ConfigError> {
+        match name.parse() {
+            Ok(name) => Ok(Self(name)),
+            Err(_) => Err(ConfigError::new(
+                "header",
+                name,
+                "must be a name that a header can have",
+            )),
+        }
+    }
+}
+
+impl From<HeaderName> for Header {
+    fn from(name: HeaderName) -> Self {
+        Self(name)
     }
 }
 

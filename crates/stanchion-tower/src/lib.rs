@@ -26,6 +26,26 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # With axum
+//! A limiter in a layer is keyed by bytes: `KeyedLimiter<[u8]>`. A layer wraps
+//! the routes that were added before it; put it on the routes that it is for,
+//! since a 404 costs a unit, too, where it stands on all.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use stanchion_limit::{KeyedLimiter, Quota};
+//! use stanchion_tower::{ForwardedFor, RateLimitLayer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limiter = KeyedLimiter::<[u8]>::new(Quota::per_minute(60))?;
+//! let app: Router = Router::new()
+//!     .route("/orders", get(|| async { "orders" }))
+//!     .route_layer(RateLimitLayer::new(limiter, ForwardedFor::proxies(1)?))
+//!     .route("/health", get(|| async { "ok" }));
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 

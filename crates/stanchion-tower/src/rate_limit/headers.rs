@@ -7,6 +7,11 @@ use stanchion_core::Decision;
 
 /// Which headers tell a client how it stands. A refusal has `Retry-After` in
 /// any case, in whole seconds, rounded up (RFC 9110, section 10.2.3).
+///
+/// Whole seconds are all that these headers can say. A quota of 30 a second with
+/// a burst of 20 becomes `q=20;w=1`, and each of its refusals `Retry-After: 1`,
+/// though a unit is back in 33 ms: a client that keeps to them is polite rather
+/// than fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Headers {

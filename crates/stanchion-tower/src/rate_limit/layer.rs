@@ -18,7 +18,26 @@ use crate::{KeyExtractor, RequestHead};
 /// of keys is full, or its store is away and the policy is to refuse, the answer
 /// is 503, since that is not the client's doing.
 ///
-/// Clones share the limiter.
+/// Clones share the limiter. Keep an [`Arc`] of it to read its `snapshot()`: an
+/// `Arc` of a limiter is a limiter. So memory or Redis can be chosen while running:
+///
+/// ```
+/// use std::sync::Arc;
+/// use stanchion_limit::{KeyedLimiter, Limit, MemoryRateStore, Outage, Quota};
+/// use stanchion_tower::{Header, MissingKey, RateLimitLayer};
+///
+/// # fn layer(shared: bool) -> Result<RateLimitLayer, stanchion_limit::ConfigError> {
+/// let tenants = KeyedLimiter::<[u8]>::builder(Quota::per_second(30)).name("tenants");
+/// let limiter: Arc<dyn Limit> = if shared {
+///     let store = MemoryRateStore::new(10_000); // in earnest: `RedisRateStore::connect(url)?`
+///     Arc::new(tenants.on(store, Outage::LocalShare { instances: 4 }).build()?)
+/// } else {
+///     Arc::new(tenants.build()?)
+/// };
+/// Ok(RateLimitLayer::new(limiter, Header::new("x-tenant")?).missing_key(MissingKey::Refuse))
+/// # }
+/// # layer(true).and(layer(false)).unwrap();
+/// ```
 ///
 /// # Defaults
 /// A cost of 1; [`MissingKey::Share`]; [`Headers::Standard`].
