@@ -38,7 +38,11 @@ impl TatCell {
                 .compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => return decision,
-                Err(seen) => tat = seen,
+                Err(seen) => {
+                    // The one who was faster is likely to come again: not in its way.
+                    std::hint::spin_loop();
+                    tat = seen;
+                }
             }
         }
     }

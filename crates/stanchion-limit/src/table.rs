@@ -132,6 +132,10 @@ impl Table {
     #[inline]
     pub(crate) fn take(&self, hash: u64, bucket: &TokenBucket, cost: u64, now: impl Fn() -> u64) -> Decision {
         let tag = if hash == UNUSED { 1 } else { hash };
+        // The slot may be far away. It is sent for before the clock is read, so that
+        // both are waited for together; nothing is made of what comes.
+        std::hint::black_box(self.home(tag).0[favourite(tag)].tag.load(Ordering::Relaxed));
+        let reading = now();
         loop {
             let Some(slot) = self.find(tag) else {
                 match self.insert(tag, bucket, cost, &now) {
@@ -139,8 +143,7 @@ impl Table {
                     None => continue,
                 }
             };
-            // Read here, the clock and a slot that is far away are waited for together.
-            let (next, decision) = match step(bucket, slot.state, now(), cost) {
+            let (next, decision) = match step(bucket, slot.state, reading, cost) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
                 Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),

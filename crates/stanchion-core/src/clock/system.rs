@@ -1,12 +1,14 @@
 //! What the system clock reads. The only file that knows the three sources.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::Moment;
 
-/// The system clock's start lies this long before its first reading, so that
-/// whatever began shortly before can still be told. About 13 days.
-const HEAD_START: u64 = 1 << 50;
+/// The system clock's start lies about this long before its first reading, so
+/// that whatever began shortly before can still be told: a paused runtime of
+/// tokio's, a reading on a core whose counter lags.
+const HEAD_START: Duration = Duration::from_secs(3600);
 
 /// The process's one system clock.
 pub(super) struct SystemClock(source::Source);
@@ -19,7 +21,7 @@ impl SystemClock {
 
     #[inline]
     pub(super) fn now(&self) -> Moment {
-        Moment::from_nanos(HEAD_START.saturating_add(self.0.nanos()))
+        Moment::from_nanos(self.0.nanos())
     }
 }
 
@@ -32,7 +34,7 @@ mod source {
         pub(super) fn new() -> Self {
             let now = std::time::Instant::now();
             // A runtime may have been paused before the first reading; an hour covers that.
-            let start = now.checked_sub(std::time::Duration::from_secs(3600)).unwrap_or(now);
+            let start = now.checked_sub(super::HEAD_START).unwrap_or(now);
             Self(tokio::time::Instant::from_std(start))
         }
 
@@ -57,10 +59,12 @@ mod source {
         pub(super) fn new() -> Self {
             if counter_is_trusted() {
                 let clock = quanta::Clock::new();
-                let start = clock.raw();
+                // A counter ticks some times in a nanosecond: ten at most.
+                let head_start = 10_000_000_000 * super::HEAD_START.as_secs();
+                let start = clock.raw().saturating_sub(head_start);
                 Self::Counter { clock, start }
             } else {
-                Self::Std(std::time::Instant::now())
+                Self::Std(super::std_start())
             }
         }
 
@@ -98,7 +102,7 @@ mod source {
 
     impl Source {
         pub(super) fn new() -> Self {
-            Self(std::time::Instant::now())
+            Self(super::std_start())
         }
 
         #[inline]
@@ -106,6 +110,12 @@ mod source {
             std_nanos(self.0)
         }
     }
+}
+
+#[cfg(not(feature = "test-util"))]
+fn std_start() -> std::time::Instant {
+    let now = std::time::Instant::now();
+    now.checked_sub(HEAD_START).unwrap_or(now)
 }
 
 #[cfg(not(feature = "test-util"))]
