@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use loom::sync::Arc;
 use loom::thread;
-use stanchion_core::{Decision, TokenBucket};
+use stanchion_core::{Decision, TokenBucket, Verdict};
 
 use crate::cell::TatCell;
 use crate::table::{SLOTS, Table, WhenFull};
@@ -71,6 +71,7 @@ fn loom_a_new_key_is_put_in_once() {
     });
 }
 
+/// Both keys like the same slot best.
 #[test]
 fn loom_two_new_keys_get_two_slots() {
     explore(|| {
@@ -79,10 +80,43 @@ fn loom_two_new_keys_get_two_slots() {
             let table = table.clone();
             thread::spawn(move || table.take(8, &bucket(1), 1, || 10))
         };
-        let ours = table.take(7, &bucket(1), 1, || 10);
+        let ours = table.take(6, &bucket(1), 1, || 10);
         assert_eq!(allowed([ours, other.join().unwrap()]), 2);
         // Both are remembered.
-        assert_eq!(allowed([7, 8].map(|key| table.take(key, &bucket(1), 1, || 10))), 0);
+        assert_eq!(allowed([6, 8].map(|key| table.take(key, &bucket(1), 1, || 10))), 0);
+    });
+}
+
+/// A reader whose clock reading is old comes upon a slot that is just changing
+/// hands: it must not take the debt of the slot's last owner for its own.
+#[test]
+fn loom_a_new_key_never_inherits_a_debt() {
+    use loom::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    explore(|| {
+        let table = Table::with_sets(1, WhenFull::Refuse);
+        for key in (11..).take(SLOTS - 1) {
+            assert!(table.take(key, &bucket(1_000), 1_000, || 9).allowed());
+        }
+        // Key 4 is in debt until 109.
+        assert!(table.take(4, &bucket(100), 100, || 9).allowed());
+        let (table, clock) = (Arc::new(table), Arc::new(AtomicU64::new(10)));
+        let newcomer = {
+            let (table, clock) = (table.clone(), clock.clone());
+            thread::spawn(move || {
+                clock.store(109, SeqCst);
+                table.take(5, &bucket(2), 1, || clock.load(SeqCst)).allowed()
+            })
+        };
+        // Before that, there is no room; afterwards, there is a token left. Seen
+        // from 10, what the newcomer took then lies far ahead: a late reading may
+        // be refused, but on its own key's account (110), not on key 4's (109).
+        let ours = table.take(5, &bucket(2), 1, || clock.load(SeqCst));
+        assert!(newcomer.join().unwrap());
+        match ours.verdict() {
+            Verdict::Refused => assert_eq!(ours.retry_after(), Some(Duration::from_nanos(99))),
+            verdict => assert!(matches!(verdict, Verdict::Allowed | Verdict::KeysFull)),
+        }
     });
 }
 
