@@ -56,6 +56,7 @@ macro_rules! rate_laws {
             any_bytes_are_a_key
             fractions_of_a_microsecond_are_kept
             the_debt_of_a_larger_quota_is_cut
+            a_debt_is_the_same_to_a_quota_with_other_ticks
             tokens_are_never_shared_by_concurrent_requests
             no_window_of_a_random_history_exceeds_the_bound
         );
@@ -256,6 +257,26 @@ pub async fn the_debt_of_a_larger_quota_is_cut(subject: &Subject) {
     assert_eq!(
         subject.ask(b"larger-by-little", 1, &smaller).await.retry_after(),
         Some(2 * SECOND)
+    );
+}
+
+/// A third of a second counts in other ticks than a second. What is owed under
+/// the one is owed under the other, of the same name, to the microsecond.
+pub async fn a_debt_is_the_same_to_a_quota_with_other_ticks(subject: &Subject) {
+    let thirds = |burst| [limit("ticks", 3, SECOND, burst)];
+    assert!(subject.ask(b"ticks-1", 2, &thirds(3)).await.allowed());
+    let after = subject.ask(b"ticks-1", 1, &per_second("ticks", 100)).await;
+    assert!(after.allowed());
+    let owed = after.reset_after();
+    let exact = SECOND + 2 * SECOND / 3;
+    assert!(owed >= exact && owed <= exact + 2 * MICRO, "{owed:?}");
+    // And the other way round, where it is more than can be owed.
+    assert!(subject.ask(b"ticks-2", 100, &per_second("ticks", 100)).await.allowed());
+    let cut = subject.ask(b"ticks-2", 1, &thirds(2)).await;
+    assert_eq!((cut.verdict(), cut.remaining()), (Verdict::Refused, 0));
+    assert!(
+        cut.retry_after().is_some_and(|wait| wait <= SECOND / 3 + MICRO),
+        "{cut:?}"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use stanchion_core::{Decision, TokenBucket};
 
-use crate::gcra::{Step, step};
+use crate::gcra::{Step, step_by_clock};
 use crate::sync::{AtomicU64, Ordering};
 
 /// One bucket's state. All of it is in the one number, so that every change is
@@ -20,14 +20,21 @@ impl TatCell {
         Self(AtomicU64::new(now))
     }
 
-    /// Takes `cost` ticks at `now`, if they are there.
+    /// Takes `cost` ticks at a reading of the clock, if they are there; `again`
+    /// reads it once more, should the state be impossible.
     #[inline]
-    pub(crate) fn take(&self, bucket: &TokenBucket, now: u64, cost: u64) -> Decision {
+    pub(crate) fn take(
+        &self,
+        bucket: &TokenBucket,
+        reading: u64,
+        cost: u64,
+        again: impl Fn() -> Option<u64>,
+    ) -> Decision {
         // Relaxed throughout: the number guards no other memory, and a stale
         // one fails the swap.
         let mut tat = self.0.load(Ordering::Relaxed);
         loop {
-            let (next, decision) = match step(bucket, tat, now, cost) {
+            let (next, decision) = match step_by_clock(bucket, tat, reading, cost, &again) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
                 Step::Refuse { debt } => return Decision::refused_by(bucket, debt, cost),
@@ -45,5 +52,39 @@ impl TatCell {
                 }
             }
         }
+    }
+}
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Two tokens, one each second.
+    fn bucket() -> TokenBucket {
+        TokenBucket::new(1, Duration::from_secs(1), 2).expect("representable")
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_reading_that_is_merely_old_refills_nothing() {
+        let cell = TatCell::full(0);
+        let take = |reading, now| cell.take(&bucket(), reading, SECOND, || Some(now)).allowed();
+        assert!(take(100 * SECOND, 100 * SECOND) && take(100 * SECOND, 100 * SECOND));
+        // Read long ago, by a thread that was held up since.
+        assert!(!take(50 * SECOND, 100 * SECOND));
+        assert!(!take(100 * SECOND, 100 * SECOND));
+        // Held up for less: its second reading shows that a token is there.
+        assert!(take(50 * SECOND, 101 * SECOND));
+    }
+
+    #[test]
+    fn a_clock_that_has_stepped_back_empties_the_bucket_once() {
+        let cell = TatCell::full(0);
+        let take = |now| cell.take(&bucket(), now, SECOND, || Some(now)).allowed();
+        assert!(take(100 * SECOND) && take(100 * SECOND));
+        assert!(!take(50 * SECOND) && !take(51 * SECOND - 1));
+        assert!(take(51 * SECOND));
     }
 }

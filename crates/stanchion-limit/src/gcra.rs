@@ -12,7 +12,12 @@
 //! `a + C <= tat` after `l`. Each leaves `tat <= now + capacity`; so
 //! `tat <= b + capacity`. Hence `C <= (b - a) + capacity`, and in tokens:
 //! at most `burst + ⌊(b - a) / interval⌋`. The order in which threads read
-//! their clocks doesn't matter, and a reading that is late only refuses.
+//! their clocks doesn't matter, and a reading that is old only refuses.
+//!
+//! The cut is the one step that takes `tat` back. It must not be taken for a
+//! reading that is merely old, of a thread that was held up: so an executor in
+//! memory reads its clock again before it cuts, after it has loaded the state
+//! ([`step_by_clock`]); then only a clock that has stepped back is left to explain it.
 
 use stanchion_core::TokenBucket;
 
@@ -81,6 +86,27 @@ pub const fn step(bucket: &TokenBucket, tat: u64, now: u64, cost: u64) -> Step {
         Step::Cut {
             tat: now.wrapping_add(capacity),
         }
+    }
+}
+
+/// The step at a `reading` that may be old. Before a cut, `again` reads the clock
+/// once more, `tat` having been loaded before; where it can't, nothing is cut.
+#[inline]
+pub(crate) fn step_by_clock(
+    bucket: &TokenBucket,
+    tat: u64,
+    reading: u64,
+    cost: u64,
+    again: impl FnOnce() -> Option<u64>,
+) -> Step {
+    match step(bucket, tat, reading, cost) {
+        Step::Cut { .. } => match again() {
+            Some(now) => step(bucket, tat, now, cost),
+            None => Step::Refuse {
+                debt: debt(tat, reading),
+            },
+        },
+        step => step,
     }
 }
 

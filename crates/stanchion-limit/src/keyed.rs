@@ -13,7 +13,7 @@ use stanchion_core::{
 use crate::hash::KeyHasher;
 use crate::limit::Limit;
 use crate::limiter::{admission, admitted};
-use crate::outage::{Course, Health};
+use crate::outage::{Course, Episode, Health};
 use crate::table::{Table, WhenFull};
 use crate::trace::Reporter;
 use crate::{Outage, Quota, gcra};
@@ -122,7 +122,12 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     /// Takes `cost` units of the key's, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, key: &K, cost: u64) -> Decision {
-        self.take(key, cost, || self.clock.now())
+        self.take(
+            key,
+            cost,
+            || self.clock.now(),
+            || Some(gcra::ticks(self.limit.bucket(), self.clock.now())),
+        )
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -131,16 +136,20 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     /// difference.
     #[inline]
     pub fn check_at(&self, now: Moment, key: &K, cost: u64) -> Decision {
-        self.take(key, cost, || now)
+        self.take(key, cost, || now, || None)
     }
 
     #[inline]
-    fn take(&self, key: &K, cost: u64, now: impl Fn() -> Moment) -> Decision {
+    fn take(&self, key: &K, cost: u64, now: impl Fn() -> Moment, again: impl Fn() -> Option<u64>) -> Decision {
         let bucket = self.limit.bucket();
         let decision = match bucket.cost(cost) {
-            Some(ticks) => self
-                .table
-                .take(self.hasher.hash(key), bucket, ticks, || gcra::ticks(bucket, now())),
+            Some(ticks) => self.table.take(
+                self.hasher.hash(key),
+                bucket,
+                ticks,
+                || gcra::ticks(bucket, now()),
+                again,
+            ),
             None => Decision::never_fits(bucket),
         };
         self.reporter.decided(&decision);
@@ -179,43 +188,49 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
             let hash = self.hasher.hash(bytes);
             match self.health.course(|| self.clock.now()) {
                 Course::Bypass(retry) => Answer::Ready(Ok(self.without_store(hash, cost, retry))),
-                Course::Ask => match self.store.decide(request) {
-                    Answer::Ready(result) => Answer::Ready(self.concluded(hash, cost, result)),
-                    Answer::Later(future) => Answer::later(async move { self.concluded(hash, cost, future.await) }),
+                Course::Ask(episode) => match self.store.decide(request) {
+                    Answer::Ready(result) => Answer::Ready(self.concluded(episode, hash, cost, result)),
+                    Answer::Later(future) => {
+                        Answer::later(async move { self.concluded(episode, hash, cost, future.await) })
+                    }
                 },
             }
         })
     }
 
     /// The store's answer, or the policy's in its place.
-    fn concluded(&self, hash: u64, cost: u64, result: Result<Decision, StoreError>) -> Result<Decision, StoreError> {
-        match result {
-            Ok(decision) => {
-                if self.health.answered() {
-                    self.reporter.store_recovered();
-                }
-                self.reporter.decided(&decision);
-                Ok(decision)
-            }
-            Err(error) if error.is_temporary() => {
-                self.reporter.store_failed(&error);
-                let retry = self.health.failed(self.clock.now());
-                Ok(self.without_store(hash, cost, retry))
-            }
-            Err(error) => {
-                self.reporter.store_failed(&error);
-                Err(error)
+    fn concluded(
+        &self,
+        episode: Episode,
+        hash: u64,
+        cost: u64,
+        result: Result<Decision, StoreError>,
+    ) -> Result<Decision, StoreError> {
+        if let Err(error) = &result {
+            self.reporter.store_failed(error);
+            if error.is_temporary() {
+                let retry = self.health.failed(episode, self.clock.now());
+                return Ok(self.without_store(hash, cost, retry));
             }
         }
+        // An error that wants a person is an answer, too: it is not hidden behind a policy.
+        if self.health.answered(episode) {
+            self.reporter.store_recovered();
+        }
+        if let Ok(decision) = &result {
+            self.reporter.decided(decision);
+        }
+        result
     }
 
     fn without_store(&self, hash: u64, cost: u64, retry: Duration) -> Decision {
         let decision = match &self.share {
             Some(share) => {
                 let taken = match share.cost(cost) {
-                    Some(ticks) => self
-                        .table
-                        .take(hash, share, ticks, || gcra::ticks(share, self.clock.now())),
+                    Some(ticks) => {
+                        let now = || gcra::ticks(share, self.clock.now());
+                        self.table.take(hash, share, ticks, now, || Some(now()))
+                    }
                     // It fits the whole but not the share: not yet, rather than never.
                     None => Decision::refused_by(share, share.capacity(), share.capacity()),
                 };
@@ -259,8 +274,8 @@ impl<K: ?Sized, S> KeyedLimiter<K, S> {
     }
 
     /// The numbers of the limit.
-    pub const fn bucket(&self) -> &TokenBucket {
-        self.limit.bucket()
+    pub const fn bucket(&self) -> TokenBucket {
+        *self.limit.bucket()
     }
 
     /// How it stands now.

@@ -77,19 +77,32 @@ impl Limiter {
     /// Takes `cost` units, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, cost: u64) -> Decision {
-        self.check_at(self.clock.now(), cost)
+        self.take(self.clock.now(), cost, || Some(self.now()))
     }
 
     /// The same at a time that the caller has read already, from the clock of
-    /// this limiter. A time before that of an earlier check is as good as that.
+    /// this limiter. A time before that of an earlier check may be refused, and
+    /// never admits more.
     #[inline]
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
+        self.take(now, cost, || None)
+    }
+
+    #[inline]
+    fn take(&self, now: Moment, cost: u64, again: impl Fn() -> Option<u64>) -> Decision {
         let decision = match self.bucket.cost(cost) {
-            Some(ticks) => self.cell.take(&self.bucket, gcra::ticks(&self.bucket, now), ticks),
+            Some(ticks) => self
+                .cell
+                .take(&self.bucket, gcra::ticks(&self.bucket, now), ticks, again),
             None => Decision::never_fits(&self.bucket),
         };
         self.reporter.decided(&decision);
         decision
+    }
+
+    /// The time in ticks.
+    fn now(&self) -> u64 {
+        gcra::ticks(&self.bucket, self.clock.now())
     }
 
     /// What it is called in rejections and telemetry.
@@ -99,8 +112,7 @@ impl Limiter {
 
     /// How it stands now. Takes nothing.
     pub fn snapshot(&self) -> LimiterSnapshot {
-        let now = gcra::ticks(&self.bucket, self.clock.now());
-        let decision = self.cell.take(&self.bucket, now, 0);
+        let decision = self.cell.take(&self.bucket, self.now(), 0, || None);
         LimiterSnapshot {
             name: self.name().to_owned(),
             limit: decision.limit(),

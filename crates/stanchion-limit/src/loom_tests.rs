@@ -1,4 +1,5 @@
-//! Every interleaving of the lock-free parts, by loom. Run by `cargo xtask loom`.
+//! The interleavings of the lock-free parts, with up to three preemptions, by
+//! loom. Run by `cargo xtask loom`.
 
 use std::time::Duration;
 
@@ -32,10 +33,10 @@ fn loom_three_threads_never_share_a_token() {
         let others: Vec<_> = (0..2)
             .map(|_| {
                 let cell = cell.clone();
-                thread::spawn(move || cell.take(&bucket(2), 10, 1))
+                thread::spawn(move || cell.take(&bucket(2), 10, 1, || None))
             })
             .collect();
-        let ours = cell.take(&bucket(2), 10, 1);
+        let ours = cell.take(&bucket(2), 10, 1, || None);
         let all = others.into_iter().map(|other| other.join().unwrap()).chain([ours]);
         assert_eq!(allowed(all), 2);
     });
@@ -48,9 +49,14 @@ fn loom_readings_out_of_order_never_admit_more() {
         let cell = Arc::new(TatCell::full(10));
         let late = {
             let cell = cell.clone();
-            thread::spawn(move || [cell.take(&bucket(1), 11, 1), cell.take(&bucket(1), 11, 1)])
+            thread::spawn(move || {
+                [
+                    cell.take(&bucket(1), 11, 1, || None),
+                    cell.take(&bucket(1), 11, 1, || None),
+                ]
+            })
         };
-        let early = cell.take(&bucket(1), 10, 1);
+        let early = cell.take(&bucket(1), 10, 1, || None);
         let late = late.join().unwrap();
         assert!(allowed(late) <= 1);
         assert!(allowed(late.into_iter().chain([early])) <= 2);
@@ -63,9 +69,9 @@ fn loom_a_new_key_is_put_in_once() {
         let table = Arc::new(Table::with_sets(1, WhenFull::Refuse));
         let other = {
             let table = table.clone();
-            thread::spawn(move || table.take(7, &bucket(1), 1, || 10))
+            thread::spawn(move || table.take(7, &bucket(1), 1, || 10, || None))
         };
-        let ours = table.take(7, &bucket(1), 1, || 10);
+        let ours = table.take(7, &bucket(1), 1, || 10, || None);
         assert_eq!(allowed([ours, other.join().unwrap()]), 1);
         assert_eq!(table.in_debt(10), 1);
     });
@@ -78,12 +84,15 @@ fn loom_two_new_keys_get_two_slots() {
         let table = Arc::new(Table::with_sets(1, WhenFull::Refuse));
         let other = {
             let table = table.clone();
-            thread::spawn(move || table.take(8, &bucket(1), 1, || 10))
+            thread::spawn(move || table.take(8, &bucket(1), 1, || 10, || None))
         };
-        let ours = table.take(6, &bucket(1), 1, || 10);
+        let ours = table.take(6, &bucket(1), 1, || 10, || None);
         assert_eq!(allowed([ours, other.join().unwrap()]), 2);
         // Both are remembered.
-        assert_eq!(allowed([6, 8].map(|key| table.take(key, &bucket(1), 1, || 10))), 0);
+        assert_eq!(
+            allowed([6, 8].map(|key| table.take(key, &bucket(1), 1, || 10, || None))),
+            0
+        );
     });
 }
 
@@ -96,22 +105,22 @@ fn loom_a_new_key_never_inherits_a_debt() {
     explore(|| {
         let table = Table::with_sets(1, WhenFull::Refuse);
         for key in (11..).take(SLOTS - 1) {
-            assert!(table.take(key, &bucket(1_000), 1_000, || 9).allowed());
+            assert!(table.take(key, &bucket(1_000), 1_000, || 9, || None).allowed());
         }
         // Key 4 is in debt until 109.
-        assert!(table.take(4, &bucket(100), 100, || 9).allowed());
+        assert!(table.take(4, &bucket(100), 100, || 9, || None).allowed());
         let (table, clock) = (Arc::new(table), Arc::new(AtomicU64::new(10)));
         let newcomer = {
             let (table, clock) = (table.clone(), clock.clone());
             thread::spawn(move || {
                 clock.store(109, SeqCst);
-                table.take(5, &bucket(2), 1, || clock.load(SeqCst)).allowed()
+                table.take(5, &bucket(2), 1, || clock.load(SeqCst), || None).allowed()
             })
         };
         // Before that, there is no room; afterwards, there is a token left. Seen
         // from 10, what the newcomer took then lies far ahead: a late reading may
         // be refused, but on its own key's account (110), not on key 4's (109).
-        let ours = table.take(5, &bucket(2), 1, || clock.load(SeqCst));
+        let ours = table.take(5, &bucket(2), 1, || clock.load(SeqCst), || None);
         assert!(newcomer.join().unwrap());
         match ours.verdict() {
             Verdict::Refused => assert_eq!(ours.retry_after(), Some(Duration::from_nanos(99))),
@@ -128,21 +137,29 @@ fn loom_a_slot_changes_hands_under_its_readers() {
     explore(|| {
         let table = Table::with_sets(1, WhenFull::Refuse);
         for key in (11..).take(SLOTS - 1) {
-            assert!(table.take(key, &bucket(100), 100, || 9).allowed());
+            assert!(table.take(key, &bucket(100), 100, || 9, || None).allowed());
         }
-        assert!(table.take(4, &bucket(1), 1, || 9).allowed());
+        assert!(table.take(4, &bucket(1), 1, || 9, || None).allowed());
         let table = Arc::new(table);
         let displacer = {
             let table = table.clone();
-            thread::spawn(move || [table.take(5, &bucket(1), 1, || 10), table.take(5, &bucket(1), 1, || 10)])
+            thread::spawn(move || {
+                [
+                    table.take(5, &bucket(1), 1, || 10, || None),
+                    table.take(5, &bucket(1), 1, || 10, || None),
+                ]
+            })
         };
-        let owner = [table.take(4, &bucket(1), 1, || 10), table.take(4, &bucket(1), 1, || 10)];
+        let owner = [
+            table.take(4, &bucket(1), 1, || 10, || None),
+            table.take(4, &bucket(1), 1, || 10, || None),
+        ];
         let displacer = displacer.join().unwrap();
         assert!(allowed(owner) <= 1 && allowed(displacer) <= 1);
         // The slot is one: whoever came second found no room, or found the other in debt.
         assert_eq!(allowed(owner) + allowed(displacer), 1);
         // And the others were never touched: this one owes 99 of its 100.
-        assert!(!table.take(11, &bucket(100), 2, || 10).allowed());
+        assert!(!table.take(11, &bucket(100), 2, || 10, || None).allowed());
     });
 }
 
@@ -155,10 +172,10 @@ fn loom_a_displaced_key_never_begins_afresh_too_early() {
     explore(|| {
         let table = Table::with_sets(1, WhenFull::Refuse);
         for key in (11..).take(SLOTS - 1) {
-            assert!(table.take(key, &bucket(100), 100, || 9).allowed());
+            assert!(table.take(key, &bucket(100), 100, || 9, || None).allowed());
         }
         // Key 4 is in debt until 11.
-        assert!(table.take(4, &bucket(2), 2, || 9).allowed());
+        assert!(table.take(4, &bucket(2), 2, || 9, || None).allowed());
         let clock = Arc::new(AtomicU64::new(10));
         let table = Arc::new(table);
         let displacer = {
@@ -166,7 +183,7 @@ fn loom_a_displaced_key_never_begins_afresh_too_early() {
             thread::spawn(move || {
                 clock.store(11, SeqCst);
                 // Takes key 4's place, and is out of debt again at once when seen from 12.
-                let took = table.take(5, &bucket(1), 1, || clock.load(SeqCst)).allowed();
+                let took = table.take(5, &bucket(1), 1, || clock.load(SeqCst), || None).allowed();
                 clock.store(12, SeqCst);
                 took
             })
@@ -179,7 +196,7 @@ fn loom_a_displaced_key_never_begins_afresh_too_early() {
             reading.store(now, SeqCst);
             now
         };
-        let decision = table.take(4, &bucket(2), 2, read);
+        let decision = table.take(4, &bucket(2), 2, read, || None);
         if decision.allowed() {
             assert!(reading.load(SeqCst) >= 11, "fresh at {}", reading.load(SeqCst));
         }

@@ -1,7 +1,6 @@
 //! A rate store in this process.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +14,8 @@ use crate::hash::KeyHasher;
 /// instance; a [`KeyedLimiter`](crate::KeyedLimiter) without a store is several
 /// times as fast.
 ///
-/// Keys are hashed, not stored. At most `max_keys` states can be in debt at a
-/// time, one for each key and limit; a request that would need one more is
+/// Keys are hashed, not stored. There can be so many states in debt as it is
+/// made for, one for each key and limit; a request that would need one more is
 /// refused as [`KeysFull`](crate::Verdict::KeysFull).
 ///
 /// ```
@@ -49,12 +48,15 @@ struct Shard {
     most: usize,
     /// How many states there may be before those out of debt are dropped.
     sweep_at: usize,
+    /// No state is out of debt before this moment.
+    earliest: Moment,
 }
 
-/// A state, and the moment from which it is worth nothing: ticks wrap around in
-/// some years, moments in some centuries.
+/// A state in the ticks of the quota that left it, and the moment from which it
+/// is worth nothing: ticks wrap around in some years, moments in some centuries.
 struct State {
     tat: u64,
+    ticks_per_nano: u32,
     full_at: Moment,
 }
 
@@ -63,14 +65,24 @@ impl State {
         let debt = debt(tat, gcra::ticks(bucket, now));
         Self {
             tat,
+            ticks_per_nano: bucket.ticks_per_nano(),
             full_at: now + bucket.duration(debt),
+        }
+    }
+
+    /// The state in this quota's ticks; of another's, rounded up to a nanosecond.
+    fn tat(&self, bucket: &TokenBucket) -> u64 {
+        if self.ticks_per_nano == bucket.ticks_per_nano() {
+            self.tat
+        } else {
+            gcra::ticks(bucket, self.full_at)
         }
     }
 }
 
 impl MemoryRateStore {
-    /// A store for at most `max_keys` states in debt, divided evenly among 16
-    /// shards, on the system's clock.
+    /// A store for at most `max_keys` states in debt, rounded up to a multiple of
+    /// 16 and divided evenly among as many shards, on the system's clock.
     pub fn new(max_keys: usize) -> Self {
         Self::with_clock(max_keys, Clock::system())
     }
@@ -103,9 +115,9 @@ impl MemoryRateStore {
     fn decide_now(&self, request: RateRequest<'_>) -> Decision {
         let hash = self.hasher.hash(request.key());
         let index = usize::try_from(hash >> 60).expect("below 16");
-        // The clock is read before the lock: nothing of the user's runs inside it.
-        let now = self.clock.now();
         let mut shard = lock(&self.shards[index]);
+        // Read inside, so that no state was dropped at a later reading than this.
+        let now = self.clock.now();
         let limits = request.limits();
         let id = |place: usize| self.hasher.hash(&(hash, limits[place].name()));
         // First what each would say; then, if all allow, what each becomes.
@@ -113,7 +125,7 @@ impl MemoryRateStore {
             let bucket = limit.bucket();
             let in_debt = shard.states.get(&id(place)).filter(|state| state.full_at > now);
             let now = gcra::ticks(bucket, now);
-            let tat = in_debt.map_or(now, |state| state.tat);
+            let tat = in_debt.map_or(now, |state| state.tat(bucket));
             let cost = bucket
                 .cost(request.cost())
                 .expect("a cost that never fits was turned away");
@@ -135,14 +147,14 @@ impl MemoryRateStore {
         for (place, (step, _)) in steps.iter().enumerate() {
             let bucket = limits[place].bucket();
             match *step {
-                Step::Cut { tat } => _ = shard.states.insert(id(place), State::new(bucket, now, tat)),
+                Step::Cut { tat } => shard.put(id(place), State::new(bucket, now, tat)),
                 _ if !decision.allowed() => {}
                 Step::Take { tat, .. } => {
                     // Room is made for all before any is put in: all or nothing.
                     if place == 0 && !shard.has_room_for((0..limits.len()).map(id), now) {
                         return Decision::keys_full(limits[0].bucket(), limits[0].bucket().interval());
                     }
-                    shard.states.insert(id(place), State::new(bucket, now, tat));
+                    shard.put(id(place), State::new(bucket, now, tat));
                 }
                 Step::Look { .. } | Step::Refuse { .. } => {}
             }
@@ -153,19 +165,27 @@ impl MemoryRateStore {
 
 impl Shard {
     /// Whether states of these ids fit, if need be after dropping those out of
-    /// debt. Each sweep is paid for by as many insertions as it leaves states.
-    fn has_room_for(&mut self, ids: impl Iterator<Item = u64>, now: Moment) -> bool {
-        let mut new = 0;
-        for id in ids {
-            if let Entry::Vacant(_) = self.states.entry(id) {
-                new += 1;
-            }
-        }
-        if new > 0 && self.states.len() + new > self.sweep_at.min(self.most) {
+    /// debt: when they are twice as many as the last time, or when there is no
+    /// room and one of them may be.
+    fn has_room_for(&mut self, ids: impl Iterator<Item = u64> + Clone, now: Moment) -> bool {
+        let new = |states: &HashMap<u64, State>| ids.clone().filter(|id| !states.contains_key(id)).count();
+        let wanted = self.states.len() + new(&self.states);
+        if wanted > self.sweep_at.min(self.most) && self.earliest <= now {
             self.states.retain(|_, state| state.full_at > now);
             self.sweep_at = (2 * self.states.len()).max(64);
+            self.earliest = self
+                .states
+                .values()
+                .map(|state| state.full_at)
+                .min()
+                .unwrap_or(Moment::MAX);
         }
-        new == 0 || self.states.len() + new <= self.most
+        self.states.len() + new(&self.states) <= self.most
+    }
+
+    fn put(&mut self, id: u64, state: State) {
+        self.earliest = self.earliest.min(state.full_at);
+        self.states.insert(id, state);
     }
 }
 

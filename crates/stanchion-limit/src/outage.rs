@@ -63,9 +63,17 @@ impl Outage {
 const PAUSE_MILLIS: u64 = 750;
 
 /// Whether the store is to be asked.
+///
+/// Well and ill alternate, and are counted: an *episode* is one of either, and
+/// each question remembers in which it was asked. A well store falls ill by the
+/// first failure of a question of the same episode; an ill one gets well by the
+/// answer to a probe of the same episode. So what comes late, of an episode that
+/// is over, changes nothing.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// The moment, in nanoseconds, until which it is left alone; 0 while it is well.
+    /// Even while the store is well, odd while it is ill.
+    episode: AtomicU64,
+    /// The moment, in nanoseconds, until which an ill store is left alone.
     resume: AtomicU64,
     pause: Duration,
     failures: AtomicU64,
@@ -74,17 +82,30 @@ pub(crate) struct Health {
 /// What to do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
-    /// Ask the store.
-    Ask,
+    /// Ask the store, and tell how it went.
+    Ask(Episode),
     /// Decide without it; it is tried again after this time.
     Bypass(Duration),
 }
 
+/// When a question was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Episode(u64);
+
+impl Episode {
+    const fn is_ill(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
+
+// Relaxed throughout: the numbers guard no other memory. Whoever sees an episode
+// begin before its pause does, asks the store once too often.
 impl Health {
     /// A store that is well. `chance` is any number that other instances don't share.
     pub(crate) fn new(chance: u64) -> Self {
         let pause = Duration::from_millis(PAUSE_MILLIS + chance % (PAUSE_MILLIS / 2));
         Self {
+            episode: AtomicU64::new(0),
             resume: AtomicU64::new(0),
             pause,
             failures: AtomicU64::new(0),
@@ -94,12 +115,12 @@ impl Health {
     /// Whether to ask the store. Reads the clock only while the store is ill; of
     /// those who come after the pause, one is told to ask.
     pub(crate) fn course(&self, now: impl Fn() -> Moment) -> Course {
-        // Relaxed, here and below: the number guards no other memory.
-        let resume = self.resume.load(Ordering::Relaxed);
-        if resume == 0 {
-            return Course::Ask;
+        let episode = self.episode();
+        if !episode.is_ill() {
+            return Course::Ask(episode);
         }
         let now = now();
+        let resume = self.resume.load(Ordering::Relaxed);
         let left = Moment::from_nanos(resume) - now;
         if !left.is_zero() {
             return Course::Bypass(left);
@@ -110,30 +131,36 @@ impl Health {
             .resume
             .compare_exchange(resume, next, Ordering::Relaxed, Ordering::Relaxed)
         {
-            Ok(_) => Course::Ask,
+            Ok(_) => Course::Ask(episode),
             Err(_) => Course::Bypass(self.pause),
         }
     }
 
     /// How long the store is still to be left alone; `None` if it is to be asked.
     pub(crate) fn rest(&self, now: impl Fn() -> Moment) -> Option<Duration> {
-        match self.resume.load(Ordering::Relaxed) {
-            0 => None,
-            resume => Some(Moment::from_nanos(resume) - now()).filter(|left| !left.is_zero()),
+        if !self.episode().is_ill() {
+            return None;
         }
+        let left = Moment::from_nanos(self.resume.load(Ordering::Relaxed)) - now();
+        (!left.is_zero()).then_some(left)
     }
 
-    /// The store failed to answer; the time after which it is tried again.
-    pub(crate) fn failed(&self, now: Moment) -> Duration {
+    /// The store gave no answer to a question of this episode; the time after
+    /// which it is tried again.
+    pub(crate) fn failed(&self, asked: Episode, now: Moment) -> Duration {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.resume
-            .store((now + self.pause).as_nanos().max(1), Ordering::Relaxed);
+        if asked == self.episode() {
+            self.resume.store((now + self.pause).as_nanos(), Ordering::Relaxed);
+            if !asked.is_ill() {
+                self.begin_after(asked);
+            }
+        }
         self.pause
     }
 
-    /// The store answered; whether that is news.
-    pub(crate) fn answered(&self) -> bool {
-        self.resume.load(Ordering::Relaxed) != 0 && self.resume.swap(0, Ordering::Relaxed) != 0
+    /// The store answered a question of this episode; whether that is news.
+    pub(crate) fn answered(&self, asked: Episode) -> bool {
+        asked.is_ill() && self.begin_after(asked)
     }
 
     pub(crate) fn failures(&self) -> u64 {
@@ -141,7 +168,18 @@ impl Health {
     }
 
     pub(crate) fn is_ill(&self) -> bool {
-        self.resume.load(Ordering::Relaxed) != 0
+        self.episode().is_ill()
+    }
+
+    fn episode(&self) -> Episode {
+        Episode(self.episode.load(Ordering::Relaxed))
+    }
+
+    /// Ends an episode, if it isn't over.
+    fn begin_after(&self, Episode(last): Episode) -> bool {
+        self.episode
+            .compare_exchange(last, last.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 }
 
@@ -149,20 +187,46 @@ impl Health {
 mod tests {
     use super::*;
 
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    fn asked(course: Course) -> Episode {
+        match course {
+            Course::Ask(episode) => episode,
+            Course::Bypass(left) => unreachable!("left alone for {left:?}"),
+        }
+    }
+
     #[test]
     fn after_a_pause_one_request_tries_the_store() {
         let health = Health::new(0);
-        let at = |millis: u64| move || Moment::from_nanos(millis * 1_000_000);
-        assert_eq!(
-            health.course(|| unreachable!("a well store needs no clock")),
-            Course::Ask
-        );
-        assert_eq!(health.failed(at(1_000)()), Duration::from_millis(750));
-        assert_eq!(health.course(at(1_749)), Course::Bypass(Duration::from_millis(1)));
-        assert_eq!(health.course(at(1_750)), Course::Ask);
-        assert_eq!(health.course(at(1_750)), Course::Bypass(Duration::from_millis(750)));
-        assert!(health.answered() && !health.answered());
-        assert_eq!(health.course(at(1_750)), Course::Ask);
+        let first = asked(health.course(|| unreachable!("a well store needs no clock")));
+        assert_eq!(health.failed(first, at(1_000)), Duration::from_millis(750));
+        assert_eq!(health.course(|| at(1_749)), Course::Bypass(Duration::from_millis(1)));
+        assert_eq!(health.rest(|| at(1_749)), Some(Duration::from_millis(1)));
+        assert_eq!(health.rest(|| at(1_750)), None);
+        let probe = asked(health.course(|| at(1_750)));
+        assert_eq!(health.course(|| at(1_750)), Course::Bypass(Duration::from_millis(750)));
+        assert!(health.answered(probe) && !health.answered(probe));
+        assert!(!health.is_ill());
         assert_eq!(health.failures(), 1);
+    }
+
+    #[test]
+    fn what_comes_late_changes_nothing() {
+        let health = Health::new(0);
+        let [early, late, later] = std::array::from_fn(|_| asked(health.course(|| at(0))));
+        let _ = health.failed(early, at(1_000));
+        // An answer to a question of before is no sign of recovery.
+        assert!(!health.answered(late) && health.is_ill());
+        // Nor does another failure of before prolong the pause.
+        let _ = health.failed(late, at(1_500));
+        let probe = asked(health.course(|| at(1_750)));
+        assert!(health.answered(probe));
+        // Nor does one make the store ill again that has recovered.
+        let _ = health.failed(later, at(1_800));
+        assert!(!health.is_ill());
+        assert_eq!(health.failures(), 3);
     }
 }

@@ -35,11 +35,12 @@
 //! 4. A new key's reading of the clock is made after the key was found absent.
 //!    Whoever displaced its earlier state did so at a reading at which it was
 //!    out of debt, and that reading came before; so nothing that matters was
-//!    forgotten.
+//!    forgotten. (A timestamp counter may be read some nanoseconds before the
+//!    instruction that comes before it: that much a new key may be early.)
 
 use stanchion_core::{Decision, TokenBucket};
 
-use crate::gcra::{Step, step};
+use crate::gcra::{Step, step_by_clock};
 use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// What to do with a new key when no slot for it is out of debt.
@@ -128,9 +129,17 @@ impl Table {
     }
 
     /// Takes `cost` ticks from the bucket of the key with this hash, if they
-    /// are there. `now` reads the clock, in ticks.
+    /// are there. `now` reads the clock, in ticks; `again` once more, should the
+    /// state be impossible.
     #[inline]
-    pub(crate) fn take(&self, hash: u64, bucket: &TokenBucket, cost: u64, now: impl Fn() -> u64) -> Decision {
+    pub(crate) fn take(
+        &self,
+        hash: u64,
+        bucket: &TokenBucket,
+        cost: u64,
+        now: impl Fn() -> u64,
+        again: impl Fn() -> Option<u64>,
+    ) -> Decision {
         let tag = if hash == UNUSED { 1 } else { hash };
         // The slot may be far away. It is sent for before the clock is read, so that
         // both are waited for together; nothing is made of what comes.
@@ -143,7 +152,7 @@ impl Table {
                     None => continue,
                 }
             };
-            let (next, decision) = match step(bucket, slot.state, reading, cost) {
+            let (next, decision) = match step_by_clock(bucket, slot.state, reading, cost, &again) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
                 Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
@@ -393,7 +402,9 @@ mod tests {
             let bucket = bucket();
             for key in 0..max_keys as u64 {
                 assert!(
-                    table.take(spread(key), &bucket, bucket.interval(), || 7).allowed(),
+                    table
+                        .take(spread(key), &bucket, bucket.interval(), || 7, || None)
+                        .allowed(),
                     "{key} of {max_keys}"
                 );
             }
@@ -405,7 +416,7 @@ mod tests {
     fn a_full_table_refuses_new_keys_and_keeps_its_promises() {
         let table = Table::with_sets(1, WhenFull::Refuse);
         let bucket = bucket();
-        let take = |key, now| table.take(key, &bucket, bucket.interval(), || now);
+        let take = |key, now| table.take(key, &bucket, bucket.interval(), || now, || None);
         for key in 1..=8 {
             assert!(take(key, key).allowed());
         }
@@ -425,18 +436,22 @@ mod tests {
         let table = Table::with_sets(1, WhenFull::Forget);
         let bucket = TokenBucket::new(1, Duration::from_secs(1), 10).unwrap();
         for (key, tokens) in [(1, 3), (2, 1), (3, 2), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8)] {
-            assert!(table.take(key, &bucket, tokens * bucket.interval(), || 0).allowed());
+            assert!(
+                table
+                    .take(key, &bucket, tokens * bucket.interval(), || 0, || None)
+                    .allowed()
+            );
         }
-        assert!(table.take(9, &bucket, bucket.interval(), || 0).allowed());
+        assert!(table.take(9, &bucket, bucket.interval(), || 0, || None).allowed());
         assert_eq!(table.forgotten(), 1);
-        let remaining = |key| table.take(key, &bucket, 0, || 0).remaining();
+        let remaining = |key| table.take(key, &bucket, 0, || 0, || None).remaining();
         assert_eq!([1, 2, 3, 4, 9].map(remaining), [7, 10, 8, 6, 9]);
     }
 
     #[test]
     fn to_look_at_a_new_key_leaves_no_trace() {
         let table = Table::with_sets(1, WhenFull::Refuse);
-        let decision = table.take(1, &bucket(), 0, || 5);
+        let decision = table.take(1, &bucket(), 0, || 5, || None);
         assert!(decision.allowed() && decision.remaining() == 1);
         assert!(
             table.sets[0]
@@ -451,8 +466,16 @@ mod tests {
         let table = Table::with_sets(1, WhenFull::Refuse);
         let bucket = bucket();
         let just_before = CLAIMED.wrapping_sub(bucket.interval());
-        assert!(table.take(0, &bucket, bucket.interval(), || just_before).allowed());
-        assert!(!table.take(0, &bucket, bucket.interval(), || just_before).allowed());
-        assert!(table.take(0, &bucket, bucket.interval(), || 0).allowed());
+        assert!(
+            table
+                .take(0, &bucket, bucket.interval(), || just_before, || None)
+                .allowed()
+        );
+        assert!(
+            !table
+                .take(0, &bucket, bucket.interval(), || just_before, || None)
+                .allowed()
+        );
+        assert!(table.take(0, &bucket, bucket.interval(), || 0, || None).allowed());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stanchion_limit::{Clock, KeyedLimiter, Limiter, ManualClock, Moment, Quota, Verdict, WhenFull};
+use stanchion_limit::{Clock, Decision, KeyedLimiter, Limiter, ManualClock, Moment, Quota, Verdict, WhenFull};
 
 fn refused(quota: Quota) -> String {
     Limiter::new(quota).unwrap_err().to_string()
@@ -99,29 +99,30 @@ fn a_clock_that_steps_back_stands_still() {
     assert!(limiter.check().allowed() && keyed.check("k").allowed());
 }
 
-/// Times that are handed in may step back as they like: by little, it is as if
-/// they hadn't; by more than a bucket and a second, the bucket is empty then
-/// and fills from there.
+/// Times that are handed in may step back as they like, by little or by much:
+/// the debt is owed in full, and nobody gets a token twice.
 #[test]
 fn a_time_handed_in_that_steps_back_never_admits_more() {
     let at = |millis: u64| Moment::from_nanos(3_600_000_000_000 + millis * 1_000_000);
-    let limiter = Limiter::per_second(10)
+    let direct = Limiter::per_second(10)
         .burst(2)
         .clock(ManualClock::at(at(0)))
         .build()
         .unwrap();
-    assert!(limiter.check_at(at(10_000), 2).allowed());
-    assert_eq!(
-        limiter.check_at(at(9_950), 1).retry_after(),
-        Some(Duration::from_millis(150))
-    );
-    // Ten seconds back: the debt can't be true.
-    assert_eq!(
-        limiter.check_at(at(0), 1).retry_after(),
-        Some(Duration::from_millis(100))
-    );
-    assert!(!limiter.check_at(at(99), 1).allowed());
-    assert!(limiter.check_at(at(100), 1).allowed());
+    let keyed = KeyedLimiter::<u8>::new(Quota::per_second(10).burst(2)).unwrap();
+    let checks: [&dyn Fn(u64, u64) -> Decision; 2] =
+        [&|millis, cost| direct.check_at(at(millis), cost), &|millis, cost| {
+            keyed.check_at(at(millis), &1, cost)
+        }];
+    for check in checks {
+        assert!(check(10_000, 2).allowed());
+        assert_eq!(check(9_950, 1).retry_after(), Some(Duration::from_millis(150)));
+        assert_eq!(check(8_500, 1).retry_after(), Some(Duration::from_millis(1_600)));
+        assert_eq!(check(0, 1).retry_after(), Some(Duration::from_millis(10_100)));
+        assert!(!check(10_000, 1).allowed());
+        assert!(!check(10_099, 1).allowed());
+        assert!(check(10_100, 1).allowed());
+    }
 }
 
 #[test]
@@ -183,6 +184,7 @@ fn a_memory_store_is_bounded_and_says_so() {
             .unwrap()
             .unwrap()
     };
+    // As many as there is room for, to the last one, also where a swept state comes back.
     let verdicts: Vec<Verdict> = (0..10_000).map(|key| ask(key).verdict()).collect();
     assert!(store.len() <= 160, "{}", store.len());
     let admitted = verdicts.iter().filter(|verdict| **verdict == Verdict::Allowed).count();

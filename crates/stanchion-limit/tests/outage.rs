@@ -147,6 +147,22 @@ async fn an_error_that_wants_a_person_is_handed_on() {
     }
 }
 
+/// An error that wants a person ends an outage: it isn't shown once a second only.
+#[tokio::test]
+async fn after_an_outage_an_error_that_wants_a_person_is_not_hidden() {
+    let setting = setting(Outage::Admit);
+    setting.fail(StoreErrorKind::Unavailable);
+    assert!(setting.check().await.degraded());
+    setting.fail(StoreErrorKind::Refused);
+    setting.clock.advance(Duration::from_millis(1_125));
+    for _ in 0..10 {
+        assert_eq!(
+            setting.limiter.check("alice").await.unwrap_err().kind(),
+            StoreErrorKind::Refused
+        );
+    }
+}
+
 #[tokio::test]
 async fn as_a_gate_it_follows_the_policy_whatever_the_error() {
     for (outage, admits) in [(Outage::Admit, true), (Outage::Refuse, false)] {
