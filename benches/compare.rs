@@ -50,12 +50,7 @@ fn compare(options: &Options) -> std::io::Result<()> {
     println!("{}", output::HEADING);
     for (name, ours, peer) in pairs() {
         let (ours_ns, peer_ns) = pair::measure(rounds, &mut (ours.start)(), &mut (peer.start)());
-        let figures = Figures {
-            case: name,
-            ours_ns,
-            peer: peer.name,
-            peer_ns,
-        };
+        let figures = Figures { case: name, ours_ns, peer: peer.name, peer_ns };
         println!("{figures}");
         all.push(figures);
     }
@@ -79,10 +74,7 @@ fn pairs() -> impl Iterator<Item = (String, &'static Contestant, &'static Contes
         let row = move |peer: &'static Contestant| (format!("{}/{}", case.name, peer.name), &case.ours, peer);
         case.others.iter().map(row)
     };
-    LIMIT
-        .iter()
-        .map(|case| (case.name.to_owned(), &case.ours, &case.peer))
-        .chain(LIMIT.iter().flat_map(others))
+    LIMIT.iter().map(|case| (case.name.to_owned(), &case.ours, &case.peer)).chain(LIMIT.iter().flat_map(others))
 }
 
 fn weigh(store: &Store) -> Weights {

@@ -29,20 +29,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let server = RedisServer::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    println!(
-        "{:<16} {:>12} {:>14} {:>11}",
-        "case", "ours", "empty script", "throughput"
-    );
+    println!("{:<16} {:>12} {:>14} {:>11}", "case", "ours", "empty script", "throughput");
     let mut rows = Vec::new();
     for depth in DEPTHS {
         let (ours, empty) = runtime.block_on(measure(&server, depth, rounds))?;
         let case = format!("redis/decide-{depth}");
-        println!(
-            "{case:<16} {:>10.0}/s {:>12.0}/s {:>11.3}",
-            1e9 / ours,
-            1e9 / empty,
-            empty / ours
-        );
+        println!("{case:<16} {:>10.0}/s {:>12.0}/s {:>11.3}", 1e9 / ours, 1e9 / empty, empty / ours);
         rows.push(serde_json::json!({
             "case": case, "ours_ns": ours, "peer": "empty script", "peer_ns": empty, "ratio": ours / empty,
         }));
@@ -63,11 +55,7 @@ async fn measure(server: &RedisServer, depth: u32, rounds: usize) -> Result<(f64
     let (mut ours, mut empty) = (Vec::new(), Vec::new());
     // Two more rounds at first, to warm up.
     for round in 0..rounds + 2 {
-        let decided_first = if round % 2 == 0 {
-            Some(decisions(&store, depth).await)
-        } else {
-            None
-        };
+        let decided_first = if round % 2 == 0 { Some(decisions(&store, depth).await) } else { None };
         let scripted = scripts(&connection, script.get_hash(), depth).await;
         let decided = match decided_first {
             Some(time) => time,
@@ -105,11 +93,7 @@ async fn scripts(connection: &MultiplexedConnection, hash: &str, depth: u32) -> 
         let mut connection = connection.clone();
         async move {
             for _ in 0..REQUESTS / depth {
-                let answer = redis::cmd("EVALSHA")
-                    .arg(hash)
-                    .arg(0)
-                    .query_async::<i64>(&mut connection)
-                    .await;
+                let answer = redis::cmd("EVALSHA").arg(hash).arg(0).query_async::<i64>(&mut connection).await;
                 assert!(answer.is_ok_and(|answer| answer == 0));
             }
         }

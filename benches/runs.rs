@@ -50,9 +50,7 @@ pub(crate) fn two_threads<T: Send + Sync + 'static>(make: fn() -> T, operation: 
     Box::new(move |count| {
         let shared = Arc::new(make());
         used.push(Arc::clone(&shared));
-        orders
-            .send((count, Arc::clone(&shared)))
-            .expect("the other thread ends only after the orders do");
+        orders.send((count, Arc::clone(&shared))).expect("the other thread ends only after the orders do");
         let ours = together(&arrived, used.len() as u64, || operation(&shared, count));
         let theirs = times.recv().expect("the other thread answers each order");
         (ours + theirs) / 2

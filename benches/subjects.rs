@@ -48,46 +48,31 @@ pub static LIMIT: [Case; 7] = [
         name: "limit/direct-allow",
         ours: stanchion(stanchion::direct_allow),
         peer: governor(governor::direct_allow),
-        others: &[
-            leaky_bucket(leaky_bucket::direct_allow),
-            ratelimit(ratelimit::direct_allow),
-        ],
+        others: &[leaky_bucket(leaky_bucket::direct_allow), ratelimit(ratelimit::direct_allow)],
     },
     Case {
         name: "limit/direct-refuse",
         ours: stanchion(stanchion::direct_refuse),
         peer: governor(governor::direct_refuse),
-        others: &[
-            leaky_bucket(leaky_bucket::direct_refuse),
-            ratelimit(ratelimit::direct_refuse),
-        ],
+        others: &[leaky_bucket(leaky_bucket::direct_refuse), ratelimit(ratelimit::direct_refuse)],
     },
     Case {
         name: "limit/two-threads",
         ours: stanchion(stanchion::two_threads),
         peer: governor(governor::two_threads),
-        others: &[
-            leaky_bucket(leaky_bucket::two_threads),
-            ratelimit(ratelimit::two_threads),
-        ],
+        others: &[leaky_bucket(leaky_bucket::two_threads), ratelimit(ratelimit::two_threads)],
     },
     Case {
         name: "limit/keyed-u64",
         ours: stanchion(stanchion::keyed_u64),
         peer: governor(governor::keyed_u64),
-        others: &[Contestant {
-            name: "governor-foldhash",
-            start: governor::keyed_u64_foldhash,
-        }],
+        others: &[Contestant { name: "governor-foldhash", start: governor::keyed_u64_foldhash }],
     },
     Case {
         name: "limit/keyed-string",
         ours: stanchion(stanchion::keyed_string),
         peer: governor(governor::keyed_string),
-        others: &[Contestant {
-            name: "governor-foldhash",
-            start: governor::keyed_string_foldhash,
-        }],
+        others: &[Contestant { name: "governor-foldhash", start: governor::keyed_string_foldhash }],
     },
     Case {
         name: "limit/keyed-u64-mixed",
@@ -98,40 +83,25 @@ pub static LIMIT: [Case; 7] = [
     Case {
         name: "limit/floor",
         ours: stanchion(stanchion::direct_allow),
-        peer: Contestant {
-            name: "clock+cas",
-            start: floor::clock_and_swap,
-        },
+        peer: Contestant { name: "clock+cas", start: floor::clock_and_swap },
         others: &[],
     },
 ];
 
 const fn stanchion(start: fn() -> Run) -> Contestant {
-    Contestant {
-        name: "stanchion",
-        start,
-    }
+    Contestant { name: "stanchion", start }
 }
 
 const fn governor(start: fn() -> Run) -> Contestant {
-    Contestant {
-        name: "governor",
-        start,
-    }
+    Contestant { name: "governor", start }
 }
 
 const fn leaky_bucket(start: fn() -> Run) -> Contestant {
-    Contestant {
-        name: "leaky-bucket",
-        start,
-    }
+    Contestant { name: "leaky-bucket", start }
 }
 
 const fn ratelimit(start: fn() -> Run) -> Contestant {
-    Contestant {
-        name: "ratelimit",
-        start,
-    }
+    Contestant { name: "ratelimit", start }
 }
 
 /// A keyed store of ours and one of a peer, to be weighed.

@@ -30,10 +30,7 @@ pub(crate) fn numbers() -> &'static Workload<u64> {
 pub(crate) fn strings() -> &'static Workload<&'static String> {
     static STRINGS: OnceLock<Workload<&'static String>> = OnceLock::new();
     STRINGS.get_or_init(|| {
-        let names: Vec<String> = SplitMix(2)
-            .take(KEYS)
-            .map(|number| format!("tenant-{number:016x}"))
-            .collect();
+        let names: Vec<String> = SplitMix(2).take(KEYS).map(|number| format!("tenant-{number:016x}")).collect();
         // Leaked once in a process that is about to end.
         let names: &'static [String] = names.leak();
         Workload::of(names.iter().collect())
@@ -109,12 +106,7 @@ mod tests {
     fn keys_are_distinct_and_look_as_promised() {
         assert_eq!(numbers().keys.iter().collect::<HashSet<_>>().len(), KEYS);
         assert_eq!(strings().keys.iter().collect::<HashSet<_>>().len(), KEYS);
-        assert!(
-            strings()
-                .keys
-                .iter()
-                .all(|key| key.len() == "tenant-0123456789abcdef".len())
-        );
+        assert!(strings().keys.iter().all(|key| key.len() == "tenant-0123456789abcdef".len()));
     }
 
     #[test]
@@ -142,10 +134,8 @@ mod tests {
         }
         let mut ranked: Vec<(u64, u32)> = counts.into_iter().collect();
         ranked.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let near = ranked[..1_000]
-            .windows(2)
-            .filter(|pair| place[&pair[0].0].abs_diff(place[&pair[1].0]) < 100)
-            .count();
+        let near =
+            ranked[..1_000].windows(2).filter(|pair| place[&pair[0].0].abs_diff(place[&pair[1].0]) < 100).count();
         // Two in 1,000 are, by chance.
         assert!(near < 15, "{near}");
     }

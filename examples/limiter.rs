@@ -26,18 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The keys are of any type that can be hashed; what one takes, the others don't miss.
     let tenants = KeyedLimiter::<str>::new(quota)?;
-    for (tenant, remaining) in [
-        ("alice", Some(1)),
-        ("alice", Some(0)),
-        ("alice", None),
-        ("bob", Some(1)),
-    ] {
+    for (tenant, remaining) in [("alice", Some(1)), ("alice", Some(0)), ("alice", None), ("bob", Some(1))] {
         let decision = tenants.check(tenant);
-        println!(
-            "{tenant}: allowed {}, {} left",
-            decision.allowed(),
-            decision.remaining()
-        );
+        println!("{tenant}: allowed {}, {} left", decision.allowed(), decision.remaining());
         assert_eq!(decision.allowed().then(|| decision.remaining()), remaining);
     }
     Ok(())

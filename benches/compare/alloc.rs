@@ -12,9 +12,7 @@ pub(crate) struct Counting {
 
 impl Counting {
     pub(crate) const fn new() -> Self {
-        Self {
-            bytes: AtomicUsize::new(0),
-        }
+        Self { bytes: AtomicUsize::new(0) }
     }
 
     /// The bytes that are out.
@@ -23,10 +21,7 @@ impl Counting {
     }
 }
 
-#[allow(
-    unsafe_code,
-    reason = "an allocator is an unsafe trait, and there is no other way to count"
-)]
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait, and there is no other way to count")]
 // SAFETY: all that the trait asks is what `System` does; a counter beside it changes none of that.
 // Relaxed: it guards nothing, and is read when no other thread allocates.
 unsafe impl GlobalAlloc for Counting {

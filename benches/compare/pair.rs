@@ -13,15 +13,9 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    pub(crate) const FULL: Self = Self {
-        count: 41,
-        length: Duration::from_millis(10),
-    };
+    pub(crate) const FULL: Self = Self { count: 41, length: Duration::from_millis(10) };
 
-    pub(crate) const QUICK: Self = Self {
-        count: 11,
-        length: Duration::from_millis(2),
-    };
+    pub(crate) const QUICK: Self = Self { count: 11, length: Duration::from_millis(2) };
 }
 
 /// The nanoseconds that an operation takes on either side: the medians of all rounds.

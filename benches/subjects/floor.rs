@@ -15,9 +15,6 @@ pub(super) fn clock_and_swap() -> Run {
         let now = clock.delta_as_nanos(0, clock.raw().saturating_sub(start));
         // Relaxed: the number guards no other memory.
         let seen = cell.load(Ordering::Relaxed);
-        black_box(
-            cell.compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok(),
-        );
+        black_box(cell.compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed).is_ok());
     })
 }

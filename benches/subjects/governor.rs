@@ -60,10 +60,7 @@ pub(super) fn filled_u64(per_second: u32) -> DefaultKeyedRateLimiter<u64> {
 }
 
 pub(super) fn filled_string() -> DefaultKeyedRateLimiter<String> {
-    filled(
-        RateLimiter::keyed(per_key(GENEROUS)),
-        workload::strings().keys.iter().copied(),
-    )
+    filled(RateLimiter::keyed(per_key(GENEROUS)), workload::strings().keys.iter().copied())
 }
 
 pub(super) fn keyed_u64() -> Run {

@@ -27,12 +27,7 @@ pub(super) fn direct_allow() -> Run {
 }
 
 pub(super) fn direct_refuse() -> Run {
-    let limiter = RateLimiter::builder()
-        .initial(1)
-        .max(1)
-        .refill(1)
-        .interval(Duration::from_secs(3600))
-        .build();
+    let limiter = RateLimiter::builder().initial(1).max(1).refill(1).interval(Duration::from_secs(3600)).build();
     assert!(limiter.try_acquire(1) && !limiter.try_acquire(1));
     runs::one_thread(move || {
         black_box(limiter.try_acquire(1));

@@ -11,10 +11,7 @@ use crate::workload;
 use super::{GENEROUS, SCARCE};
 
 fn generous() -> Limiter {
-    let limiter = Limiter::per_second(1_000_000_000)
-        .burst(1_000_000_000)
-        .build()
-        .expect("a valid quota");
+    let limiter = Limiter::per_second(1_000_000_000).burst(1_000_000_000).build().expect("a valid quota");
     assert!(limiter.check().allowed());
     limiter
 }

@@ -71,8 +71,5 @@ async fn ending(client: &Client<HttpConnector, Body>, request: Request<Body>, du
 }
 
 fn record(tally: &Mutex<Tally>, arrival: Arrival, ending: Ending) {
-    tally
-        .lock()
-        .expect("nothing panics while it counts")
-        .record(arrival.tenant, ending);
+    tally.lock().expect("nothing panics while it counts").record(arrival.tenant, ending);
 }

@@ -150,11 +150,7 @@ Ctrl-C ends it.
 
 fn introduction(options: &Options) -> String {
     let seconds = options.length.as_secs();
-    let store = if options.redis.is_some() {
-        "on Redis"
-    } else {
-        "in memory"
-    };
+    let store = if options.redis.is_some() { "on Redis" } else { "in memory" };
     let capacity = WORKERS as f64 / MEAN_WORK.as_secs_f64();
     format!(
         "\
@@ -183,10 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_request_of_a_schedule_is_accounted_for() {
-        let options = Options {
-            length: Duration::from_secs(1),
-            ..Options::default()
-        };
+        let options = Options { length: Duration::from_secs(1), ..Options::default() };
         let due = traffic::schedule(options.seed, options.length, Crowd::Everybody).len() as u64;
         for policies in [Policies::none(), Policies::stanchion(None).unwrap()] {
             let pass = play("test", &options, &policies, Crowd::Everybody).await.unwrap();

@@ -64,10 +64,7 @@ impl Options {
                 "--serve" => options.serve = true,
                 // Whoever asks for help wants nothing else.
                 "--help" | "-h" => {
-                    return Ok(Self {
-                        help: true,
-                        ..Self::default()
-                    });
+                    return Ok(Self { help: true, ..Self::default() });
                 }
                 other => return Err(format!("`{other}` is no option")),
             }
@@ -83,9 +80,7 @@ fn number(option: &str, value: OsString, least: u64, most: u64) -> Result<u64, S
     let text = value.to_string_lossy();
     match text.parse() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!(
-            "`{option}` is `{text}`: must be a whole number, {least} to {most}"
-        )),
+        _ => Err(format!("`{option}` is `{text}`: must be a whole number, {least} to {most}")),
     }
 }
 
@@ -123,15 +118,9 @@ mod tests {
             ("--seconds", "`--seconds` needs a number"),
             ("--json --reference", "`--json` needs a file"),
             ("--seconds 0", "`--seconds` is `0`: must be a whole number, 1 to 3600"),
-            (
-                "--seconds 3601",
-                "`--seconds` is `3601`: must be a whole number, 1 to 3600",
-            ),
+            ("--seconds 3601", "`--seconds` is `3601`: must be a whole number, 1 to 3600"),
             ("--seconds -5", "`--seconds` is `-5`: must be a whole number, 1 to 3600"),
-            (
-                "--seed x",
-                "`--seed` is `x`: must be a whole number, 0 to 18446744073709551615",
-            ),
+            ("--seed x", "`--seed` is `x`: must be a whole number, 0 to 18446744073709551615"),
         ] {
             assert_eq!(parse(line).unwrap_err(), error);
         }

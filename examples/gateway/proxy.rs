@@ -42,18 +42,12 @@ impl Policies {
         let tenant = Header::new("x-tenant")?;
         let Some(url) = redis else {
             let tenants = Some(RateLimitLayer::new(limiter.build()?, tenant));
-            return Ok(Self {
-                tenants,
-                on_redis: None,
-            });
+            return Ok(Self { tenants, on_redis: None });
         };
         let store = RedisRateStore::connect(url)?;
         let limiter = Arc::new(limiter.on(store, Outage::LocalShare { instances: 1 }).build()?);
         let tenants = Some(RateLimitLayer::new(limiter.clone(), tenant));
-        Ok(Self {
-            tenants,
-            on_redis: Some(limiter),
-        })
+        Ok(Self { tenants, on_redis: Some(limiter) })
     }
 
     /// A gateway that forwards whatever comes.

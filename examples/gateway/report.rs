@@ -76,14 +76,7 @@ fn neutral(name: &'static str, figure: f64, unit: &'static str) -> Row {
 impl Report {
     /// A table. The better one of each two figures has a star.
     pub(crate) fn table(&self) -> String {
-        let mut text = line([
-            "",
-            "without  ",
-            "with  ",
-            self.alone.as_ref().map_or("", |_| "alone  "),
-            "",
-            "better",
-        ]);
+        let mut text = line(["", "without  ", "with  ", self.alone.as_ref().map_or("", |_| "alone  "), "", "better"]);
         for (without, with, alone) in self.rows() {
             let better = with.better;
             text += &line([
@@ -129,12 +122,7 @@ impl Row {
     fn new(name: &'static str, figure: f64, unit: &'static str, better: Better) -> Self {
         // To a tenth, so that what is compared is what is shown.
         let figure = (figure * 10.0).round() / 10.0;
-        Self {
-            name,
-            figure,
-            unit,
-            better,
-        }
+        Self { name, figure, unit, better }
     }
 
     fn shown(&self, better: bool) -> String {
@@ -182,20 +170,13 @@ mod tests {
 
     fn report(alone: bool) -> Report {
         let pass = |ending| {
-            let mut pass = Pass {
-                seconds: 2.0,
-                ..Pass::default()
-            };
+            let mut pass = Pass { seconds: 2.0, ..Pass::default() };
             pass.tally.record(Tenant::Quiet(0), ending);
             pass.tally.record(Tenant::Noisy, Ending::Refused);
             pass
         };
         let served = pass(Ending::Served(Duration::from_micros(20_460)));
-        Report {
-            without: pass(Ending::Failed),
-            with: served.clone(),
-            alone: alone.then_some(served),
-        }
+        Report { without: pass(Ending::Failed), with: served.clone(), alone: alone.then_some(served) }
     }
 
     #[test]

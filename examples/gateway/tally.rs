@@ -92,11 +92,7 @@ impl Endings {
 }
 
 fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        100.0 * part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
 #[cfg(test)]
@@ -109,10 +105,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_times_that_were_measured() {
-        let served = |times: &[u64]| Endings {
-            served: times.iter().copied().map(millis).collect(),
-            ..Endings::default()
-        };
+        let served =
+            |times: &[u64]| Endings { served: times.iter().copied().map(millis).collect(), ..Endings::default() };
         let hundred: Vec<u64> = (1..=100).rev().collect();
         assert_eq!(served(&hundred).percentile(50), Some(millis(50)));
         assert_eq!(served(&hundred).percentile(99), Some(millis(99)));
@@ -126,20 +120,12 @@ mod tests {
     #[test]
     fn a_request_that_was_never_sent_counts_as_not_served() {
         let mut tally = Tally::default();
-        for ending in [
-            Ending::Served(millis(1)),
-            Ending::Refused,
-            Ending::Failed,
-            Ending::Dropped,
-        ] {
+        for ending in [Ending::Served(millis(1)), Ending::Refused, Ending::Failed, Ending::Dropped] {
             tally.record(Tenant::Quiet(3), ending);
         }
         tally.record(Tenant::Noisy, Ending::Dropped);
         assert_eq!((tally.sent(), tally.dropped()), (3, 2));
-        assert_eq!(
-            (tally.quiet.served_percent(), tally.quiet.refused_percent()),
-            (25.0, 25.0)
-        );
+        assert_eq!((tally.quiet.served_percent(), tally.quiet.refused_percent()), (25.0, 25.0));
         assert_eq!(tally.noisy.served_percent(), 0.0);
         assert_eq!(Endings::default().served_percent(), 0.0);
     }

@@ -131,10 +131,6 @@ mod tests {
         // The first has 1/5.88 of 20,000, which is 3,403, the fourth a quarter of that; the deviations are 58 and 29.
         assert!((of(0) - 3_403.0).abs() < 290.0, "{}", of(0));
         assert!((of(3) - 851.0).abs() < 146.0, "{}", of(3));
-        assert!(
-            quiet
-                .iter()
-                .all(|a| matches!(a.tenant, Tenant::Quiet(0..QUIET_TENANTS)))
-        );
+        assert!(quiet.iter().all(|a| matches!(a.tenant, Tenant::Quiet(0..QUIET_TENANTS))));
     }
 }

@@ -125,10 +125,7 @@ impl Fate {
     fn drawn(chance: &mut Seeded) -> Self {
         let work = WORK + JITTER.mul_f64(chance.unit());
         let slow = chance.unit() < SLOW_SHARE;
-        Self {
-            work: if slow { SLOW } else { work },
-            fails: chance.unit() < FAILING_SHARE,
-        }
+        Self { work: if slow { SLOW } else { work }, fails: chance.unit() < FAILING_SHARE }
     }
 }
 
@@ -147,10 +144,7 @@ mod tests {
         // 60 and 150 on average; five standard deviations are 39 and 61.
         let slow = fates(1).iter().filter(|fate| fate.work == SLOW).count();
         let failing = fates(1).iter().filter(|fate| fate.fails).count();
-        assert!(
-            (21..=99).contains(&slow) && (89..=211).contains(&failing),
-            "{slow}, {failing}"
-        );
+        assert!((21..=99).contains(&slow) && (89..=211).contains(&failing), "{slow}, {failing}");
     }
 
     #[test]

@@ -25,33 +25,18 @@ fuzz_target!(|input: Input| {
         return;
     };
     let bucket = quota.bucket().expect("the limiter was built of it");
-    let keyed = KeyedLimiter::<u8>::builder(quota)
-        .max_keys(1)
-        .clock(clock.clone())
-        .build()
-        .expect("as the limiter");
+    let keyed = KeyedLimiter::<u8>::builder(quota).max_keys(1).clock(clock.clone()).build().expect("as the limiter");
     let store = MemoryRateStore::with_clock(64, clock.clone());
     let limit = RateLimit::new("fuzz", bucket);
     let mut admissions = Admissions::default();
     for (pause, cost, scaled) in input.requests.into_iter().take(200) {
         // A pause as it is, or in intervals.
-        let unit = if scaled {
-            bucket.interval_duration()
-        } else {
-            Duration::from_nanos(1)
-        };
-        clock.advance(
-            unit.checked_mul(pause & 0xff)
-                .unwrap_or(Duration::ZERO)
-                .min(Duration::from_secs(1 << 24)),
-        );
+        let unit = if scaled { bucket.interval_duration() } else { Duration::from_nanos(1) };
+        clock.advance(unit.checked_mul(pause & 0xff).unwrap_or(Duration::ZERO).min(Duration::from_secs(1 << 24)));
         let cost = u64::from(cost);
         let decision = limiter.check_n(cost);
         assert_eq!(keyed.check_n(&7, cost), decision);
-        let stored = store
-            .decide(RateRequest::single(b"key", cost, &limit))
-            .ready()
-            .expect("in memory");
+        let stored = store.decide(RateRequest::single(b"key", cost, &limit)).ready().expect("in memory");
         assert_eq!(stored.expect("in memory"), decision);
         assert!(decision.remaining() <= decision.limit());
         if decision.allowed() {

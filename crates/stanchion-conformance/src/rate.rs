@@ -21,9 +21,7 @@ pub struct Subject {
 
 impl std::fmt::Debug for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subject")
-            .field("clock", &self.clock)
-            .finish_non_exhaustive()
+        f.debug_struct("Subject").field("clock", &self.clock).finish_non_exhaustive()
     }
 }
 
@@ -70,10 +68,7 @@ macro_rules! rate_laws {
 }
 
 fn limit(name: &'static str, count: u64, period: Duration, burst: u64) -> RateLimit {
-    RateLimit::new(
-        name,
-        TokenBucket::new(count, period, burst).expect("the laws use what can be kept"),
-    )
+    RateLimit::new(name, TokenBucket::new(count, period, burst).expect("the laws use what can be kept"))
 }
 
 /// `burst` at once, one more each second.
@@ -93,10 +88,7 @@ pub async fn the_burst_is_admitted_at_once_and_no_more(subject: &Subject) {
     }
     let refused = subject.ask(b"burst", 1, &limits).await;
     assert_eq!((refused.verdict(), refused.remaining()), (Verdict::Refused, 0));
-    assert_eq!(
-        (refused.retry_after(), refused.reset_after()),
-        (Some(SECOND), 3 * SECOND)
-    );
+    assert_eq!((refused.retry_after(), refused.reset_after()), (Some(SECOND), 3 * SECOND));
     assert_eq!((refused.limit(), refused.degraded()), (3, false));
 }
 
@@ -115,10 +107,7 @@ pub async fn a_weighted_request_takes_all_or_nothing(subject: &Subject) {
     let limits = per_second("weight", 5);
     assert_eq!(subject.ask(b"weight", 3, &limits).await.remaining(), 2);
     let refused = subject.ask(b"weight", 3, &limits).await;
-    assert_eq!(
-        (refused.verdict(), refused.retry_after()),
-        (Verdict::Refused, Some(SECOND))
-    );
+    assert_eq!((refused.verdict(), refused.retry_after()), (Verdict::Refused, Some(SECOND)));
     assert_eq!(subject.ask(b"weight", 2, &limits).await.remaining(), 0);
 }
 
@@ -127,10 +116,7 @@ pub async fn what_never_fits_is_told_apart_and_takes_nothing(subject: &Subject) 
     let limits = per_second("never", 2);
     let never = subject.ask(b"never", 3, &limits).await;
     assert_eq!((never.verdict(), never.retry_after()), (Verdict::NeverFits, None));
-    assert_eq!(
-        subject.ask(b"never", u64::MAX, &limits).await.verdict(),
-        Verdict::NeverFits
-    );
+    assert_eq!(subject.ask(b"never", u64::MAX, &limits).await.verdict(), Verdict::NeverFits);
     assert_eq!(subject.ask(b"never", 2, &limits).await.verdict(), Verdict::Allowed);
 }
 
@@ -139,17 +125,11 @@ pub async fn to_look_takes_nothing(subject: &Subject) {
     let limits = per_second("look", 2);
     for _ in 0..3 {
         let look = subject.ask(b"look", 0, &limits).await;
-        assert_eq!(
-            (look.allowed(), look.remaining(), look.reset_after()),
-            (true, 2, Duration::ZERO)
-        );
+        assert_eq!((look.allowed(), look.remaining(), look.reset_after()), (true, 2, Duration::ZERO));
     }
     assert!(subject.ask(b"look", 2, &limits).await.allowed());
     let look = subject.ask(b"look", 0, &limits).await;
-    assert_eq!(
-        (look.allowed(), look.remaining(), look.reset_after()),
-        (true, 0, 2 * SECOND)
-    );
+    assert_eq!((look.allowed(), look.remaining(), look.reset_after()), (true, 0, 2 * SECOND));
 }
 
 /// However often it is refused, a request comes no later to its token.
@@ -166,11 +146,7 @@ pub async fn a_refusal_changes_nothing(subject: &Subject) {
 
 /// Where one of several limits refuses, the others keep their tokens.
 pub async fn several_limits_are_taken_together_or_not_at_all(subject: &Subject) {
-    let limits = [
-        limit("wide", 1, SECOND, 10),
-        limit("narrow", 1, SECOND, 2),
-        limit("middle", 1, SECOND, 5),
-    ];
+    let limits = [limit("wide", 1, SECOND, 10), limit("narrow", 1, SECOND, 2), limit("middle", 1, SECOND, 5)];
     assert!(subject.ask(b"several", 2, &limits).await.allowed());
     for _ in 0..3 {
         let refused = subject.ask(b"several", 1, &limits).await;
@@ -192,10 +168,7 @@ pub async fn the_strictest_limit_is_named(subject: &Subject) {
     assert_eq!((allowed.limit_index(), allowed.remaining()), (0, 1));
     assert!(subject.ask(b"strictest", 1, &limits).await.allowed());
     let refused = subject.ask(b"strictest", 2, &limits).await;
-    assert_eq!(
-        (refused.limit_index(), refused.retry_after()),
-        (1, Some(3_600 * SECOND))
-    );
+    assert_eq!((refused.limit_index(), refused.retry_after()), (1, Some(3_600 * SECOND)));
     let never = subject.ask(b"strictest", 3, &limits).await;
     assert_eq!((never.verdict(), never.limit_index()), (Verdict::NeverFits, 0));
 }
@@ -248,16 +221,8 @@ pub async fn the_debt_of_a_larger_quota_is_cut(subject: &Subject) {
     subject.clock.advance(MICRO);
     assert!(subject.ask(b"larger", 1, &smaller).await.allowed());
     // Within a second's tolerance it is owed in full.
-    assert!(
-        subject
-            .ask(b"larger-by-little", 3, &per_second("larger", 3))
-            .await
-            .allowed()
-    );
-    assert_eq!(
-        subject.ask(b"larger-by-little", 1, &smaller).await.retry_after(),
-        Some(2 * SECOND)
-    );
+    assert!(subject.ask(b"larger-by-little", 3, &per_second("larger", 3)).await.allowed());
+    assert_eq!(subject.ask(b"larger-by-little", 1, &smaller).await.retry_after(), Some(2 * SECOND));
 }
 
 /// A third of a second counts in other ticks than a second. What is owed under
@@ -274,10 +239,7 @@ pub async fn a_debt_is_the_same_to_a_quota_with_other_ticks(subject: &Subject) {
     assert!(subject.ask(b"ticks-2", 100, &per_second("ticks", 100)).await.allowed());
     let cut = subject.ask(b"ticks-2", 1, &thirds(2)).await;
     assert_eq!((cut.verdict(), cut.remaining()), (Verdict::Refused, 0));
-    assert!(
-        cut.retry_after().is_some_and(|wait| wait <= SECOND / 3 + MICRO),
-        "{cut:?}"
-    );
+    assert!(cut.retry_after().is_some_and(|wait| wait <= SECOND / 3 + MICRO), "{cut:?}");
 }
 
 /// Fifty concurrent requests for twenty tokens: twenty are admitted.
@@ -285,12 +247,7 @@ pub async fn tokens_are_never_shared_by_concurrent_requests(subject: &Subject) {
     let requests: Vec<_> = (0..50)
         .map(|_| {
             let subject = subject.clone();
-            tokio::spawn(async move {
-                subject
-                    .ask(b"concurrent", 1, &per_second("concurrent", 20))
-                    .await
-                    .allowed()
-            })
+            tokio::spawn(async move { subject.ask(b"concurrent", 1, &per_second("concurrent", 20)).await.allowed() })
         })
         .collect();
     let mut admitted = 0;
@@ -310,28 +267,21 @@ pub async fn no_window_of_a_random_history_exceeds_the_bound(subject: &Subject) 
         random ^= random << 17;
         random % most
     };
-    for (history, (count, micros, burst)) in [(1, 10, 1), (3, 10, 4), (7, 1_000, 5), (100, 77, 30)]
-        .into_iter()
-        .enumerate()
+    for (history, (count, micros, burst)) in
+        [(1, 10, 1), (3, 10, 4), (7, 1_000, 5), (100, 77, 30)].into_iter().enumerate()
     {
         let period = Duration::from_micros(micros);
         let limits = [limit("history", count, period, burst)];
         let key = [b"history-".as_slice(), &[u8::try_from(history).expect("four")]].concat();
         let mut admissions = Admissions::default();
         for _ in 0..300 {
-            subject
-                .clock
-                .advance(MICRO * u32::try_from(draw(2 * micros / count + 3)).expect("small"));
+            subject.clock.advance(MICRO * u32::try_from(draw(2 * micros / count + 3)).expect("small"));
             let cost = 1 + draw(burst);
             if subject.ask(&key, cost, &limits).await.allowed() {
                 admissions.push(subject.clock.now().as_nanos(), cost);
             }
         }
-        assert!(
-            admissions.len() > 30,
-            "a history in which little happens shows little: {}",
-            admissions.len()
-        );
+        assert!(admissions.len() > 30, "a history in which little happens shows little: {}", admissions.len());
         admissions.assert_bound(count, period, burst);
     }
 }

@@ -36,11 +36,7 @@ impl RedisServer {
         fs::create_dir_all(&folder).expect("a temporary folder can be made");
         // Between finding a free port and taking it another may be faster.
         for _ in 0..10 {
-            let mut server = Self {
-                port: free_port(),
-                folder: folder.clone(),
-                child: None,
-            };
+            let mut server = Self { port: free_port(), folder: folder.clone(), child: None };
             if server.launch() {
                 return server;
             }
@@ -88,11 +84,7 @@ impl RedisServer {
         self.kill();
         let began = Instant::now();
         while !self.launch() {
-            assert!(
-                began.elapsed() < PATIENCE,
-                "redis-server does not start again on port {}",
-                self.port
-            );
+            assert!(began.elapsed() < PATIENCE, "redis-server does not start again on port {}", self.port);
         }
     }
 
@@ -113,9 +105,7 @@ impl RedisServer {
     /// If the server doesn't answer to that.
     pub fn pause(&self) {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("the server listens");
-        stream
-            .write_all(b"CLIENT PAUSE 60000 ALL\r\n")
-            .expect("the server reads");
+        stream.write_all(b"CLIENT PAUSE 60000 ALL\r\n").expect("the server reads");
         let mut reply = [0; 5];
         stream.read_exact(&mut reply).expect("the server answers");
         assert_eq!(&reply, b"+OK\r\n");
@@ -152,9 +142,7 @@ impl RedisServer {
     /// If the server doesn't answer.
     pub fn calls(&self, command: &str) -> u64 {
         let stats = self.command(&["INFO", "commandstats"]);
-        let line = stats
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
         line.map_or(0, |rest| {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().expect("digits are a number")
@@ -184,10 +172,7 @@ impl RedisServer {
             if child.try_wait().expect("a child can be asked").is_some() {
                 return false;
             }
-            if self
-                .try_command(&["PING"])
-                .is_ok_and(|reply| reply.starts_with("+PONG"))
-            {
+            if self.try_command(&["PING"]).is_ok_and(|reply| reply.starts_with("+PONG")) {
                 self.child = Some(child);
                 return true;
             }
@@ -214,9 +199,7 @@ impl Drop for RedisServer {
 
 impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisServer")
-            .field("port", &self.port)
-            .finish_non_exhaustive()
+        f.debug_struct("RedisServer").field("port", &self.port).finish_non_exhaustive()
     }
 }
 

@@ -30,12 +30,7 @@ pub struct Attempt {
 impl Attempt {
     /// The first attempt, without a deadline.
     pub const fn first() -> Self {
-        Self {
-            number: 1,
-            deadline: None,
-            begun: None,
-            last: None,
-        }
+        Self { number: 1, deadline: None, begun: None, last: None }
     }
 
     /// The same attempt, begun at `now`, to be over by `deadline`.
@@ -83,10 +78,7 @@ mod tests {
 
     #[test]
     fn the_attempt_number_saturates() {
-        let last = Attempt {
-            number: u32::MAX,
-            ..Attempt::first()
-        };
+        let last = Attempt { number: u32::MAX, ..Attempt::first() };
         assert_eq!(last.next(Outcome::Transient, Moment::default()).number(), u32::MAX);
     }
 

@@ -26,13 +26,7 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// A call about which nothing is known.
     pub const fn new() -> Self {
-        Self {
-            key: &[],
-            cost: 1,
-            priority: Priority::Normal,
-            deadline: None,
-            repeatable: false,
-        }
+        Self { key: &[], cost: 1, priority: Priority::Normal, deadline: None, repeatable: false }
     }
 
     /// Whom the call is for or where it goes: a tenant, a host. Default: empty,
@@ -101,11 +95,7 @@ impl Default for Call<'_> {
 /// How much a call matters when something must be shed; the order is that of
 /// importance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Priority {
     /// Shed first: prefetching, batch work.

@@ -79,10 +79,7 @@ impl Clock {
 
     /// A clock that asks `source`, and holds still where `source` steps back.
     pub fn custom(source: impl TimeSource + 'static) -> Self {
-        Self(Source::Custom(Arc::new(Custom {
-            latest: AtomicU64::new(0),
-            source: Box::new(source),
-        })))
+        Self(Source::Custom(Arc::new(Custom { latest: AtomicU64::new(0), source: Box::new(source) })))
     }
 
     /// The time now.
@@ -167,10 +164,7 @@ mod tests {
         let (ours, theirs) = (clock.now() - began, began_std.elapsed());
         let apart = ours.abs_diff(theirs);
         // A hundredth is far more than a calibration is off and far less than a wrong unit.
-        assert!(
-            apart < theirs / 100 || apart < Duration::from_millis(20),
-            "{ours:?} against {theirs:?}"
-        );
+        assert!(apart < theirs / 100 || apart < Duration::from_millis(20), "{ours:?} against {theirs:?}");
     }
 
     #[cfg(feature = "test-util")]

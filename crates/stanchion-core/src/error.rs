@@ -85,14 +85,8 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
                 write!(f, "failed after {attempts} attempts: {error}")
             }
             Self::Rejected(rejection) => rejection.fmt(f),
-            Self::TimedOut {
-                after,
-                scope: Scope::Total,
-            } => write!(f, "no success within {after:?}"),
-            Self::TimedOut {
-                after,
-                scope: Scope::Attempt,
-            } => write!(f, "no answer to an attempt within {after:?}"),
+            Self::TimedOut { after, scope: Scope::Total } => write!(f, "no success within {after:?}"),
+            Self::TimedOut { after, scope: Scope::Attempt } => write!(f, "no answer to an attempt within {after:?}"),
         }
     }
 }
@@ -119,11 +113,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error for `field`, which says `value` where only `limit` is possible.
     pub fn new(field: &'static str, value: impl fmt::Display, limit: impl fmt::Display) -> Self {
-        Self {
-            field,
-            value: value.to_string(),
-            limit: limit.to_string(),
-        }
+        Self { field, value: value.to_string(), limit: limit.to_string() }
     }
 
     /// The field, as it is called in the builder and in the config struct.
@@ -157,10 +147,7 @@ mod tests {
 
     #[test]
     fn the_callers_error_stays_the_source() {
-        let error = CallError::Inner {
-            error: std::io::Error::other("deep"),
-            attempts: 1,
-        };
+        let error = CallError::Inner { error: std::io::Error::other("deep"), attempts: 1 };
         assert_eq!(error.source().unwrap().to_string(), "deep");
         assert_eq!(error.to_string(), "deep");
     }

@@ -137,11 +137,7 @@ impl<'a> Permit<'a> {
 
     /// A permit for a ticket that the caller has from this gate.
     pub fn of(gate: &'a dyn Gate, ticket: Ticket) -> Self {
-        Self {
-            gate,
-            ticket: Some(ticket),
-            began: gate.needs_elapsed().then(Instant::now),
-        }
+        Self { gate, ticket: Some(ticket), began: gate.needs_elapsed().then(Instant::now) }
     }
 
     /// Tells the gate how the call ended.
@@ -165,9 +161,7 @@ impl Drop for Permit<'_> {
 
 impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit")
-            .field("ticket", &self.ticket)
-            .finish_non_exhaustive()
+        f.debug_struct("Permit").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 
@@ -226,11 +220,7 @@ mod tests {
         fn admit<'a>(&'a self, _: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
             Box::pin(async {
                 tokio::task::yield_now().await;
-                if self.open {
-                    Ok(Ticket::new(9))
-                } else {
-                    Err(Rejection::new("slow", RejectionKind::Shed))
-                }
+                if self.open { Ok(Ticket::new(9)) } else { Err(Rejection::new("slow", RejectionKind::Shed)) }
             })
         }
 
@@ -240,10 +230,7 @@ mod tests {
     }
 
     fn slow(open: bool) -> Slow {
-        Slow {
-            open,
-            settled: Mutex::default(),
-        }
+        Slow { open, settled: Mutex::default() }
     }
 
     #[tokio::test]
@@ -251,10 +238,7 @@ mod tests {
         let gate = slow(true);
         Permit::new(&gate, &Call::new()).await.unwrap().settle(Outcome::Success);
         drop(Permit::new(&gate, &Call::new()).await.unwrap());
-        assert_eq!(
-            *gate.settled.lock().unwrap(),
-            [(9, Outcome::Success), (9, Outcome::Abandoned)]
-        );
+        assert_eq!(*gate.settled.lock().unwrap(), [(9, Outcome::Success), (9, Outcome::Abandoned)]);
     }
 
     #[tokio::test]
@@ -282,13 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_after_a_wait_is_a_refusal() {
         let gate: Arc<dyn Gate> = slow(false).into_gate().unwrap();
-        assert_eq!(
-            Permit::new(&gate, &Call::new()).await.unwrap_err().kind(),
-            RejectionKind::Shed
-        );
-        assert_eq!(
-            Permit::try_new(&gate, &Call::new()).unwrap_err().kind(),
-            RejectionKind::Saturated
-        );
+        assert_eq!(Permit::new(&gate, &Call::new()).await.unwrap_err().kind(), RejectionKind::Shed);
+        assert_eq!(Permit::try_new(&gate, &Call::new()).unwrap_err().kind(), RejectionKind::Saturated);
     }
 }

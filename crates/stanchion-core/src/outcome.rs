@@ -7,11 +7,7 @@ use std::time::Duration;
 /// It is found once, by a [`Classifier`](crate::Classifier), and handed to
 /// retry, breaker, limiter and telemetry alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
     /// It did what it was for.
@@ -73,17 +69,8 @@ mod tests {
 
     #[test]
     fn only_what_passes_is_worth_another_attempt() {
-        let retryable = [
-            Outcome::Transient,
-            Outcome::Throttled { retry_after: None },
-            Outcome::TimedOut,
-        ];
-        let not = [
-            Outcome::Success,
-            Outcome::Ignored,
-            Outcome::Permanent,
-            Outcome::Abandoned,
-        ];
+        let retryable = [Outcome::Transient, Outcome::Throttled { retry_after: None }, Outcome::TimedOut];
+        let not = [Outcome::Success, Outcome::Ignored, Outcome::Permanent, Outcome::Abandoned];
         assert!(retryable.iter().all(Outcome::is_retryable));
         assert!(!not.iter().any(Outcome::is_retryable));
     }

@@ -84,10 +84,7 @@ mod tests {
     #[test]
     fn a_thousand_runs_are_uniform_and_uncorrelated() {
         let random = Random::seeded(1);
-        let pairs: Vec<(f64, f64)> = (0..1000)
-            .map(|_| random.run())
-            .map(|mut run| (run.unit(), run.unit()))
-            .collect();
+        let pairs: Vec<(f64, f64)> = (0..1000).map(|_| random.run()).map(|mut run| (run.unit(), run.unit())).collect();
         let mean = |numbers: &mut dyn Iterator<Item = f64>| numbers.sum::<f64>() / 1000.0;
         let first = mean(&mut pairs.iter().map(|pair| pair.0));
         // The mean of 1,000 uniform numbers has a standard deviation of 0.0091; this allows five.

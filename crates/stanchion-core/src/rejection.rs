@@ -94,11 +94,7 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal by the gate of this name, which can't say when to come back.
     pub fn new(by: impl Into<Name>, kind: RejectionKind) -> Self {
-        Self {
-            by: by.into(),
-            kind,
-            retry_after: None,
-        }
+        Self { by: by.into(), kind, retry_after: None }
     }
 
     /// The same refusal, with the time after which it may be different.
@@ -137,11 +133,7 @@ impl std::error::Error for Rejection {}
 
 /// Why a gate refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum RejectionKind {
     /// A rate limit is used up for now.

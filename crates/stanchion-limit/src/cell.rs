@@ -40,10 +40,7 @@ impl TatCell {
                 Step::Refuse { debt } => return Decision::refused_by(bucket, debt, cost),
                 Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
             };
-            match self
-                .0
-                .compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            match self.0.compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return decision,
                 Err(seen) => {
                     // The one who was faster is likely to come again: not in its way.

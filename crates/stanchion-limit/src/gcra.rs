@@ -76,16 +76,11 @@ pub const fn step(bucket: &TokenBucket, tat: u64, now: u64, cost: u64) -> Step {
     if cost == 0 {
         Step::Look { debt }
     } else if debt <= capacity - cost {
-        Step::Take {
-            tat: now.wrapping_add(debt + cost),
-            debt: debt + cost,
-        }
+        Step::Take { tat: now.wrapping_add(debt + cost), debt: debt + cost }
     } else if debt <= capacity + bucket.tolerance() {
         Step::Refuse { debt }
     } else {
-        Step::Cut {
-            tat: now.wrapping_add(capacity),
-        }
+        Step::Cut { tat: now.wrapping_add(capacity) }
     }
 }
 
@@ -102,9 +97,7 @@ pub(crate) fn step_by_clock(
     match step(bucket, tat, reading, cost) {
         Step::Cut { .. } => match again() {
             Some(now) => step(bucket, tat, now, cost),
-            None => Step::Refuse {
-                debt: debt(tat, reading),
-            },
+            None => Step::Refuse { debt: debt(tat, reading) },
         },
         step => step,
     }

@@ -24,10 +24,7 @@ impl KeyHasher {
     /// A hasher with a seed of its own.
     pub(crate) fn new() -> Self {
         static SHARED: OnceLock<SharedSeed> = OnceLock::new();
-        Self {
-            seed: entropy(),
-            shared: SHARED.get_or_init(|| SharedSeed::from_u64(entropy())),
-        }
+        Self { seed: entropy(), shared: SHARED.get_or_init(|| SharedSeed::from_u64(entropy())) }
     }
 
     /// The number that stands for `key`.
@@ -66,9 +63,6 @@ mod tests {
             }
         }
         // Each holds 2,000 with a standard deviation of 44; this allows seven.
-        assert!(
-            counts.as_flattened().iter().all(|count| (1_690..2_310).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.as_flattened().iter().all(|count| (1_690..2_310).contains(count)), "{counts:?}");
     }
 }

@@ -122,12 +122,7 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     /// Takes `cost` units of the key's, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, key: &K, cost: u64) -> Decision {
-        self.take(
-            key,
-            cost,
-            || self.clock.now(),
-            || Some(gcra::ticks(self.limit.bucket(), self.clock.now())),
-        )
+        self.take(key, cost, || self.clock.now(), || Some(gcra::ticks(self.limit.bucket(), self.clock.now())))
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -143,13 +138,7 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     fn take(&self, key: &K, cost: u64, now: impl Fn() -> Moment, again: impl Fn() -> Option<u64>) -> Decision {
         let bucket = self.limit.bucket();
         let decision = match bucket.cost(cost) {
-            Some(ticks) => self.table.take(
-                self.hasher.hash(key),
-                bucket,
-                ticks,
-                || gcra::ticks(bucket, now()),
-                again,
-            ),
+            Some(ticks) => self.table.take(self.hasher.hash(key), bucket, ticks, || gcra::ticks(bucket, now()), again),
             None => Decision::never_fits(bucket),
         };
         self.reporter.decided(&decision);
@@ -300,10 +289,7 @@ impl<K: ?Sized, S> KeyedLimiter<K, S> {
 
 impl<K: ?Sized, S> fmt::Debug for KeyedLimiter<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedLimiter")
-            .field("limit", &self.limit)
-            .field("snapshot", &self.snapshot())
-            .finish()
+        f.debug_struct("KeyedLimiter").field("limit", &self.limit).field("snapshot", &self.snapshot()).finish()
     }
 }
 
@@ -384,24 +370,8 @@ impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
 
     /// Keeps the states in `store`, and does as `outage` says while it gives no answer.
     pub fn on<T: RateStore>(self, store: T, outage: Outage) -> KeyedLimiterBuilder<K, T> {
-        let Self {
-            quota,
-            name,
-            clock,
-            max_keys,
-            when_full,
-            ..
-        } = self;
-        KeyedLimiterBuilder {
-            quota,
-            name,
-            clock,
-            max_keys,
-            when_full,
-            store,
-            outage,
-            key: PhantomData,
-        }
+        let Self { quota, name, clock, max_keys, when_full, .. } = self;
+        KeyedLimiterBuilder { quota, name, clock, max_keys, when_full, store, outage, key: PhantomData }
     }
 
     /// The limiter.
@@ -511,12 +481,9 @@ impl<S: RateStore> Gate for KeyedLimiter<[u8], S> {
     }
 
     fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
-        Box::pin(async move {
-            admitted(
-                self.reporter.name(),
-                &self.check_anyway(call.key_bytes(), call.units()).await,
-            )
-        })
+        Box::pin(
+            async move { admitted(self.reporter.name(), &self.check_anyway(call.key_bytes(), call.units()).await) },
+        )
     }
 
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}

@@ -51,11 +51,7 @@ impl Limiter {
 
     /// Settings beyond the quota.
     pub fn builder(quota: Quota) -> LimiterBuilder {
-        LimiterBuilder {
-            quota,
-            name: "limiter".into(),
-            clock: None,
-        }
+        LimiterBuilder { quota, name: "limiter".into(), clock: None }
     }
 
     /// Settings for `count` units a second.
@@ -91,9 +87,7 @@ impl Limiter {
     #[inline]
     fn take(&self, now: Moment, cost: u64, again: impl Fn() -> Option<u64>) -> Decision {
         let decision = match self.bucket.cost(cost) {
-            Some(ticks) => self
-                .cell
-                .take(&self.bucket, gcra::ticks(&self.bucket, now), ticks, again),
+            Some(ticks) => self.cell.take(&self.bucket, gcra::ticks(&self.bucket, now), ticks, again),
             None => Decision::never_fits(&self.bucket),
         };
         self.reporter.decided(&decision);
@@ -174,12 +168,7 @@ impl LimiterBuilder {
         let bucket = self.quota.bucket()?;
         let clock = self.clock.unwrap_or_default();
         let cell = TatCell::full(gcra::ticks(&bucket, clock.now()));
-        Ok(Limiter {
-            cell,
-            bucket,
-            clock,
-            reporter: Reporter::new(self.name),
-        })
+        Ok(Limiter { cell, bucket, clock, reporter: Reporter::new(self.name) })
     }
 }
 

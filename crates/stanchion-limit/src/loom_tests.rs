@@ -49,12 +49,7 @@ fn loom_readings_out_of_order_never_admit_more() {
         let cell = Arc::new(TatCell::full(10));
         let late = {
             let cell = cell.clone();
-            thread::spawn(move || {
-                [
-                    cell.take(&bucket(1), 11, 1, || None),
-                    cell.take(&bucket(1), 11, 1, || None),
-                ]
-            })
+            thread::spawn(move || [cell.take(&bucket(1), 11, 1, || None), cell.take(&bucket(1), 11, 1, || None)])
         };
         let early = cell.take(&bucket(1), 10, 1, || None);
         let late = late.join().unwrap();
@@ -89,10 +84,7 @@ fn loom_two_new_keys_get_two_slots() {
         let ours = table.take(6, &bucket(1), 1, || 10, || None);
         assert_eq!(allowed([ours, other.join().unwrap()]), 2);
         // Both are remembered.
-        assert_eq!(
-            allowed([6, 8].map(|key| table.take(key, &bucket(1), 1, || 10, || None))),
-            0
-        );
+        assert_eq!(allowed([6, 8].map(|key| table.take(key, &bucket(1), 1, || 10, || None))), 0);
     });
 }
 
@@ -144,16 +136,10 @@ fn loom_a_slot_changes_hands_under_its_readers() {
         let displacer = {
             let table = table.clone();
             thread::spawn(move || {
-                [
-                    table.take(5, &bucket(1), 1, || 10, || None),
-                    table.take(5, &bucket(1), 1, || 10, || None),
-                ]
+                [table.take(5, &bucket(1), 1, || 10, || None), table.take(5, &bucket(1), 1, || 10, || None)]
             })
         };
-        let owner = [
-            table.take(4, &bucket(1), 1, || 10, || None),
-            table.take(4, &bucket(1), 1, || 10, || None),
-        ];
+        let owner = [table.take(4, &bucket(1), 1, || 10, || None), table.take(4, &bucket(1), 1, || 10, || None)];
         let displacer = displacer.join().unwrap();
         assert!(allowed(owner) <= 1 && allowed(displacer) <= 1);
         // The slot is one: whoever came second found no room, or found the other in debt.

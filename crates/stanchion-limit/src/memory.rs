@@ -63,20 +63,12 @@ struct State {
 impl State {
     fn new(bucket: &TokenBucket, now: Moment, tat: u64) -> Self {
         let debt = debt(tat, gcra::ticks(bucket, now));
-        Self {
-            tat,
-            ticks_per_nano: bucket.ticks_per_nano(),
-            full_at: now + bucket.duration(debt),
-        }
+        Self { tat, ticks_per_nano: bucket.ticks_per_nano(), full_at: now + bucket.duration(debt) }
     }
 
     /// The state in this quota's ticks; of another's, rounded up to a nanosecond.
     fn tat(&self, bucket: &TokenBucket) -> u64 {
-        if self.ticks_per_nano == bucket.ticks_per_nano() {
-            self.tat
-        } else {
-            gcra::ticks(bucket, self.full_at)
-        }
+        if self.ticks_per_nano == bucket.ticks_per_nano() { self.tat } else { gcra::ticks(bucket, self.full_at) }
     }
 }
 
@@ -89,17 +81,8 @@ impl MemoryRateStore {
 
     /// The same on a clock of the caller's.
     pub fn with_clock(max_keys: usize, clock: impl Into<Clock>) -> Self {
-        let shard = |_| {
-            Mutex::new(Shard {
-                most: max_keys.div_ceil(SHARDS).max(1),
-                ..Shard::default()
-            })
-        };
-        Self {
-            shards: (0..SHARDS).map(shard).collect(),
-            hasher: KeyHasher::new(),
-            clock: clock.into(),
-        }
+        let shard = |_| Mutex::new(Shard { most: max_keys.div_ceil(SHARDS).max(1), ..Shard::default() });
+        Self { shards: (0..SHARDS).map(shard).collect(), hasher: KeyHasher::new(), clock: clock.into() }
     }
 
     /// How many states are held, in debt or not yet dropped.
@@ -126,13 +109,8 @@ impl MemoryRateStore {
             let in_debt = shard.states.get(&id(place)).filter(|state| state.full_at > now);
             let now = gcra::ticks(bucket, now);
             let tat = in_debt.map_or(now, |state| state.tat(bucket));
-            let cost = bucket
-                .cost(request.cost())
-                .expect("a cost that never fits was turned away");
-            (
-                step(bucket, tat, now, cost),
-                Decision::refused_by(bucket, debt(tat, now), cost),
-            )
+            let cost = bucket.cost(request.cost()).expect("a cost that never fits was turned away");
+            (step(bucket, tat, now, cost), Decision::refused_by(bucket, debt(tat, now), cost))
         });
         let steps: Vec<(Step, Decision)> = steps.collect();
         let decisions = steps.iter().zip(limits).map(|((step, refused), limit)| match *step {
@@ -173,12 +151,7 @@ impl Shard {
         if wanted > self.sweep_at.min(self.most) && self.earliest <= now {
             self.states.retain(|_, state| state.full_at > now);
             self.sweep_at = (2 * self.states.len()).max(64);
-            self.earliest = self
-                .states
-                .values()
-                .map(|state| state.full_at)
-                .min()
-                .unwrap_or(Moment::MAX);
+            self.earliest = self.states.values().map(|state| state.full_at).min().unwrap_or(Moment::MAX);
         }
         self.states.len() + new(&self.states) <= self.most
     }
@@ -198,9 +171,7 @@ impl RateStore for MemoryRateStore {
 
 impl fmt::Debug for MemoryRateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryRateStore")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryRateStore").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

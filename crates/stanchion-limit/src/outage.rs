@@ -17,11 +17,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// So an outage costs one deadline a second, not one a request, after a first
 /// deadline in which those wait that had asked before it was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outage {
     /// Let everything through (fail open): the limit is a courtesy.
@@ -104,12 +100,7 @@ impl Health {
     /// A store that is well. `chance` is any number that other instances don't share.
     pub(crate) fn new(chance: u64) -> Self {
         let pause = Duration::from_millis(PAUSE_MILLIS + chance % (PAUSE_MILLIS / 2));
-        Self {
-            episode: AtomicU64::new(0),
-            resume: AtomicU64::new(0),
-            pause,
-            failures: AtomicU64::new(0),
-        }
+        Self { episode: AtomicU64::new(0), resume: AtomicU64::new(0), pause, failures: AtomicU64::new(0) }
     }
 
     /// Whether to ask the store. Reads the clock only while the store is ill; of
@@ -127,10 +118,7 @@ impl Health {
         }
         // The pause is over. Whoever moves its end is the one to ask.
         let next = (now + self.pause).as_nanos();
-        match self
-            .resume
-            .compare_exchange(resume, next, Ordering::Relaxed, Ordering::Relaxed)
-        {
+        match self.resume.compare_exchange(resume, next, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Course::Ask(episode),
             Err(_) => Course::Bypass(self.pause),
         }
@@ -177,9 +165,7 @@ impl Health {
 
     /// Ends an episode, if it isn't over.
     fn begin_after(&self, Episode(last): Episode) -> bool {
-        self.episode
-            .compare_exchange(last, last.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        self.episode.compare_exchange(last, last.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

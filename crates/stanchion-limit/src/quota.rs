@@ -29,11 +29,7 @@ use stanchion_core::{ConfigError, TokenBucket};
 /// With the feature `serde`: `{ "count": 100, "period": "1m", "burst": 20 }`,
 /// where `burst` may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields)
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Quota {
     /// Units per period.
     count: u64,
@@ -48,11 +44,7 @@ pub struct Quota {
 impl Quota {
     /// `count` units per `period`.
     pub const fn new(count: u64, period: Duration) -> Self {
-        Self {
-            count,
-            period,
-            burst: None,
-        }
+        Self { count, period, burst: None }
     }
 
     /// `count` units per second.

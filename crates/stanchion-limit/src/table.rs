@@ -45,11 +45,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// What to do with a new key when no slot for it is out of debt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum WhenFull {
     /// Refuse it, so that the bound holds for every key whatever happens. The
@@ -108,11 +104,7 @@ impl Table {
     /// A table with room for `max_keys` keys in debt: seven slots for each four,
     /// and some more for small tables, since the sets don't fill evenly.
     pub(crate) fn new(max_keys: usize, when_full: WhenFull) -> Self {
-        let sets = if max_keys == 0 {
-            0
-        } else {
-            max_keys.saturating_mul(7).div_ceil(4 * SLOTS) + 8
-        };
+        let sets = if max_keys == 0 { 0 } else { max_keys.saturating_mul(7).div_ceil(4 * SLOTS) + 8 };
         Self::with_sets(sets, when_full)
     }
 
@@ -172,9 +164,7 @@ impl Table {
     /// The slot with this tag.
     #[inline]
     fn find(&self, tag: u64) -> Option<Seen<'_>> {
-        self.home(tag)
-            .find(tag)
-            .or_else(|| self.home(tag.rotate_left(32)).find(tag))
+        self.home(tag).find(tag).or_else(|| self.home(tag.rotate_left(32)).find(tag))
     }
 
     /// Puts a new key in; `None` if it isn't new after all, or if somebody was
@@ -187,9 +177,7 @@ impl Table {
         let index = usize::try_from(tag % LOCKS).expect("below 64");
         // A poisoned lock guards nothing that could be half done: the only thing
         // that can panic inside is a user's clock, before the claim.
-        let _alone = self.locks[index]
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _alone = self.locks[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.find(tag).is_some() {
             return None;
         }
@@ -232,16 +220,9 @@ impl Table {
         }
         let (other, others_ahead, others_in_debt) = self.home(tag.rotate_left(32)).cheapest(favourite(tag), now);
         let one_is_full = in_debt.max(others_in_debt) == SLOTS;
-        let first_is_better = if in_debt < CROWDED || one_is_full {
-            ahead <= others_ahead
-        } else {
-            in_debt <= others_in_debt
-        };
-        if first_is_better {
-            (slot, ahead)
-        } else {
-            (other, others_ahead)
-        }
+        let first_is_better =
+            if in_debt < CROWDED || one_is_full { ahead <= others_ahead } else { in_debt <= others_in_debt };
+        if first_is_better { (slot, ahead) } else { (other, others_ahead) }
     }
 
     /// The first of the two sets in which a key may lie; the second is that of
@@ -277,10 +258,7 @@ impl Table {
 
 impl Set {
     fn unused() -> Self {
-        Self(std::array::from_fn(|_| Slot {
-            tag: AtomicU64::new(UNUSED),
-            tat: AtomicU64::new(0),
-        }))
+        Self(std::array::from_fn(|_| Slot { tag: AtomicU64::new(UNUSED), tat: AtomicU64::new(0) }))
     }
 
     /// The slot with this tag, if its owner has published it.
@@ -315,11 +293,7 @@ impl Set {
         let Slot { tag: own_tag, tat } = &self.0[place];
         // Acquire, twice: see points 1 and 3 above.
         let state = tat.load(Ordering::Acquire);
-        (own_tag.load(Ordering::Acquire) == tag && state != CLAIMED).then_some(Seen {
-            tag: own_tag,
-            tat,
-            state,
-        })
+        (own_tag.load(Ordering::Acquire) == tag && state != CLAIMED).then_some(Seen { tag: own_tag, tat, state })
     }
 
     /// The slot that is best to take, how far its state is ahead of `now`, and
@@ -341,10 +315,7 @@ impl Set {
             (Seen { tag, tat, state }, ahead)
         });
         let in_debt = slots.iter().filter(|(_, ahead)| *ahead > 0).count();
-        let (slot, ahead) = slots
-            .into_iter()
-            .min_by_key(|(_, ahead)| *ahead)
-            .expect("a set has slots");
+        let (slot, ahead) = slots.into_iter().min_by_key(|(_, ahead)| *ahead).expect("a set has slots");
         (slot, ahead, in_debt)
     }
 }
@@ -354,9 +325,7 @@ impl Seen<'_> {
     #[inline]
     fn swap(&self, state: u64, success: Ordering) -> bool {
         // Relaxed: a failure is looked at again from the start.
-        self.tat
-            .compare_exchange(self.state, state, success, Ordering::Relaxed)
-            .is_ok()
+        self.tat.compare_exchange(self.state, state, success, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -402,9 +371,7 @@ mod tests {
             let bucket = bucket();
             for key in 0..max_keys as u64 {
                 assert!(
-                    table
-                        .take(spread(key), &bucket, bucket.interval(), || 7, || None)
-                        .allowed(),
+                    table.take(spread(key), &bucket, bucket.interval(), || 7, || None).allowed(),
                     "{key} of {max_keys}"
                 );
             }
@@ -436,11 +403,7 @@ mod tests {
         let table = Table::with_sets(1, WhenFull::Forget);
         let bucket = TokenBucket::new(1, Duration::from_secs(1), 10).unwrap();
         for (key, tokens) in [(1, 3), (2, 1), (3, 2), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8)] {
-            assert!(
-                table
-                    .take(key, &bucket, tokens * bucket.interval(), || 0, || None)
-                    .allowed()
-            );
+            assert!(table.take(key, &bucket, tokens * bucket.interval(), || 0, || None).allowed());
         }
         assert!(table.take(9, &bucket, bucket.interval(), || 0, || None).allowed());
         assert_eq!(table.forgotten(), 1);
@@ -453,12 +416,7 @@ mod tests {
         let table = Table::with_sets(1, WhenFull::Refuse);
         let decision = table.take(1, &bucket(), 0, || 5, || None);
         assert!(decision.allowed() && decision.remaining() == 1);
-        assert!(
-            table.sets[0]
-                .0
-                .iter()
-                .all(|slot| slot.tag.load(Ordering::Relaxed) == UNUSED)
-        );
+        assert!(table.sets[0].0.iter().all(|slot| slot.tag.load(Ordering::Relaxed) == UNUSED));
     }
 
     #[test]
@@ -466,16 +424,8 @@ mod tests {
         let table = Table::with_sets(1, WhenFull::Refuse);
         let bucket = bucket();
         let just_before = CLAIMED.wrapping_sub(bucket.interval());
-        assert!(
-            table
-                .take(0, &bucket, bucket.interval(), || just_before, || None)
-                .allowed()
-        );
-        assert!(
-            !table
-                .take(0, &bucket, bucket.interval(), || just_before, || None)
-                .allowed()
-        );
+        assert!(table.take(0, &bucket, bucket.interval(), || just_before, || None).allowed());
+        assert!(!table.take(0, &bucket, bucket.interval(), || just_before, || None).allowed());
         assert!(table.take(0, &bucket, bucket.interval(), || 0, || None).allowed());
     }
 }

@@ -17,10 +17,7 @@ fn a_check_allocates_nothing() {
 
 #[test]
 fn a_keyed_check_allocates_nothing_for_a_new_key_neither() {
-    let limiter = KeyedLimiter::<str>::builder(Quota::per_hour(1))
-        .max_keys(100)
-        .build()
-        .unwrap();
+    let limiter = KeyedLimiter::<str>::builder(Quota::per_hour(1)).max_keys(100).build().unwrap();
     let keys: Vec<String> = (0..1_000).map(|key| format!("tenant-{key}")).collect();
     let counted = measure(|| {
         for key in &keys {

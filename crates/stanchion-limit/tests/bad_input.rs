@@ -12,10 +12,7 @@ fn refused(quota: Quota) -> String {
 fn quotas_that_make_no_sense_are_refused_by_name() {
     assert_eq!(refused(Quota::per_second(0)), "count is 0: must be at least 1");
     assert_eq!(refused(Quota::per_second(1).burst(0)), "burst is 0: must be at least 1");
-    assert_eq!(
-        refused(Quota::new(1, Duration::ZERO)),
-        "period is 0ns: must be longer than zero"
-    );
+    assert_eq!(refused(Quota::new(1, Duration::ZERO)), "period is 0ns: must be longer than zero");
     assert!(refused(Quota::new(1, Duration::MAX)).starts_with("period is "));
     assert!(refused(Quota::new(u64::MAX, Duration::MAX).burst(u64::MAX)).starts_with("period is "));
     let keyed = KeyedLimiter::<str>::builder(Quota::per_second(1)).max_keys(0).build();
@@ -28,10 +25,7 @@ fn a_period_of_centuries_is_refused_and_one_of_a_century_kept() {
     assert!(refused(Quota::new(1, 3 * century)).contains("100 years"));
     assert!(refused(Quota::new(1, century).burst(2)).starts_with("burst is 2: "));
     let clock = ManualClock::new();
-    let limiter = Limiter::builder(Quota::new(1, century))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let limiter = Limiter::builder(Quota::new(1, century)).clock(clock.clone()).build().unwrap();
     assert!(limiter.check().allowed());
     clock.advance(century - Duration::from_nanos(1));
     assert_eq!(limiter.check().retry_after(), Some(Duration::from_nanos(1)));
@@ -42,10 +36,7 @@ fn a_period_of_centuries_is_refused_and_one_of_a_century_kept() {
 #[test]
 fn a_thousand_million_a_second_is_exact() {
     let clock = ManualClock::new();
-    let limiter = Limiter::builder(Quota::per_second(1_000_000_000).burst(1))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let limiter = Limiter::builder(Quota::per_second(1_000_000_000).burst(1)).clock(clock.clone()).build().unwrap();
     for _ in 0..1_000 {
         assert!(limiter.check().allowed());
         assert_eq!(limiter.check().retry_after(), Some(Duration::from_nanos(1)));
@@ -65,10 +56,7 @@ fn a_cost_that_never_fits_is_told_from_one_that_does_not_fit_yet() {
 #[test]
 fn the_end_of_time_is_no_end() {
     let clock = ManualClock::at(Moment::MAX);
-    let limiter = Limiter::builder(Quota::per_second(7))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let limiter = Limiter::builder(Quota::per_second(7)).clock(clock.clone()).build().unwrap();
     assert!((0..7).all(|_| limiter.check().allowed()));
     assert!(!limiter.check().allowed());
     clock.advance(Duration::MAX);
@@ -87,10 +75,7 @@ fn a_clock_that_steps_back_stands_still() {
     let source = time.clone();
     let clock = Clock::custom(move || Moment::from_nanos(source.load(SeqCst)));
     let limiter = Limiter::per_second(1).clock(clock.clone()).build().unwrap();
-    let keyed = KeyedLimiter::<str>::builder(Quota::per_second(1))
-        .clock(clock)
-        .build()
-        .unwrap();
+    let keyed = KeyedLimiter::<str>::builder(Quota::per_second(1)).clock(clock).build().unwrap();
     assert!(limiter.check().allowed() && keyed.check("k").allowed());
     time.store(day, SeqCst);
     assert_eq!(limiter.check().retry_after(), Some(Duration::from_secs(1)));
@@ -104,16 +89,10 @@ fn a_clock_that_steps_back_stands_still() {
 #[test]
 fn a_time_handed_in_that_steps_back_never_admits_more() {
     let at = |millis: u64| Moment::from_nanos(3_600_000_000_000 + millis * 1_000_000);
-    let direct = Limiter::per_second(10)
-        .burst(2)
-        .clock(ManualClock::at(at(0)))
-        .build()
-        .unwrap();
+    let direct = Limiter::per_second(10).burst(2).clock(ManualClock::at(at(0))).build().unwrap();
     let keyed = KeyedLimiter::<u8>::new(Quota::per_second(10).burst(2)).unwrap();
     let checks: [&dyn Fn(u64, u64) -> Decision; 2] =
-        [&|millis, cost| direct.check_at(at(millis), cost), &|millis, cost| {
-            keyed.check_at(at(millis), &1, cost)
-        }];
+        [&|millis, cost| direct.check_at(at(millis), cost), &|millis, cost| keyed.check_at(at(millis), &1, cost)];
     for check in checks {
         assert!(check(10_000, 2).allowed());
         assert_eq!(check(9_950, 1).retry_after(), Some(Duration::from_millis(150)));
@@ -141,11 +120,8 @@ fn keys_of_any_bytes_and_of_a_mebibyte_are_keys() {
 #[test]
 fn a_flood_of_keys_leaves_memory_and_promises_as_they_are() {
     for when_full in [WhenFull::Refuse, WhenFull::Forget] {
-        let limiter = KeyedLimiter::<u64>::builder(Quota::per_hour(10))
-            .max_keys(1_000)
-            .when_full(when_full)
-            .build()
-            .unwrap();
+        let limiter =
+            KeyedLimiter::<u64>::builder(Quota::per_hour(10)).max_keys(1_000).when_full(when_full).build().unwrap();
         let bytes = limiter.snapshot().table_bytes;
         assert!(limiter.check_n(&u64::MAX, 10).allowed());
         let counted = allocation_counter::measure(|| {
@@ -178,21 +154,14 @@ fn a_memory_store_is_bounded_and_says_so() {
     ];
     let ask = |key: u64| {
         let bytes = key.to_be_bytes();
-        store
-            .decide(RateRequest::new(&bytes, 1, &limits).unwrap())
-            .ready()
-            .unwrap()
-            .unwrap()
+        store.decide(RateRequest::new(&bytes, 1, &limits).unwrap()).ready().unwrap().unwrap()
     };
     // As many as there is room for, to the last one, also where a swept state comes back.
     let verdicts: Vec<Verdict> = (0..10_000).map(|key| ask(key).verdict()).collect();
     assert!(store.len() <= 160, "{}", store.len());
     let admitted = verdicts.iter().filter(|verdict| **verdict == Verdict::Allowed).count();
     assert_eq!(store.len(), 2 * admitted);
-    assert_eq!(
-        verdicts.iter().filter(|verdict| **verdict == Verdict::KeysFull).count(),
-        10_000 - admitted
-    );
+    assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::KeysFull).count(), 10_000 - admitted);
     // A minute later everything is out of debt, and gives its place. (So few that they fit, however they are spread.)
     clock.advance(Duration::from_secs(60));
     assert!((20_000..20_004).all(|key| ask(key).allowed()));

@@ -14,11 +14,7 @@ use stanchion_limit::{KeyedLimiter, Limiter, ManualClock, Moment, Quota, WhenFul
 fn quotas() -> impl Strategy<Value = (u64, Duration, u64)> {
     (1..2_000_u64, 1..1_000_000_u64, 1..40_u64).prop_filter_map("not representable", |(count, nanos, burst)| {
         let period = Duration::from_nanos(nanos);
-        Quota::new(count, period)
-            .burst(burst)
-            .bucket()
-            .is_ok()
-            .then_some((count, period, burst))
+        Quota::new(count, period).burst(burst).bucket().is_ok().then_some((count, period, burst))
     })
 }
 
@@ -128,15 +124,8 @@ fn threads_with_readings_out_of_order_never_exceed_it() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let mut admissions = Admissions::default();
-        histories
-            .iter()
-            .flatten()
-            .for_each(|&(now, cost)| admissions.push(now, cost));
-        assert!(
-            admissions.len() > 100,
-            "too little was admitted to show anything: {}",
-            admissions.len()
-        );
+        histories.iter().flatten().for_each(|&(now, cost)| admissions.push(now, cost));
+        assert!(admissions.len() > 100, "too little was admitted to show anything: {}", admissions.len());
         admissions.assert_bound(count, period, burst);
     }
 }
@@ -162,9 +151,7 @@ fn keys_that_are_displaced_and_return_never_exceed_it() {
                 scope.spawn(move || {
                     let mut random = thread + 1;
                     let check = |_| {
-                        random = random
-                            .wrapping_mul(6_364_136_223_846_793_005)
-                            .wrapping_add(1_442_695_040_888_963_407);
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                         let key = (random >> 33) % KEYS;
                         clock.advance(Duration::from_nanos(1));
                         let before = clock.now().as_nanos();
@@ -179,11 +166,7 @@ fn keys_that_are_displaced_and_return_never_exceed_it() {
     });
     let mut total = 0;
     for key in 0..KEYS {
-        let mut own: Vec<_> = histories
-            .iter()
-            .flatten()
-            .filter(|admission| admission.0 == key)
-            .collect();
+        let mut own: Vec<_> = histories.iter().flatten().filter(|admission| admission.0 == key).collect();
         own.sort_unstable_by_key(|admission| admission.1);
         total += own.len();
         for (first, (_, begin, _)) in own.iter().enumerate() {
@@ -192,11 +175,7 @@ fn keys_that_are_displaced_and_return_never_exceed_it() {
             for (more, (_, _, after)) in own[first..].iter().enumerate() {
                 end = end.max(*after);
                 let most = burst + (end - begin) / 100;
-                assert!(
-                    u64::try_from(more + 1).unwrap() <= most,
-                    "key {key}: {} in [{begin}, {end}]",
-                    more + 1
-                );
+                assert!(u64::try_from(more + 1).unwrap() <= most, "key {key}: {} in [{begin}, {end}]", more + 1);
             }
         }
     }

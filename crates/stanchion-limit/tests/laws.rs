@@ -7,10 +7,7 @@ use stanchion_limit::{ManualClock, MemoryRateStore};
 
 async fn subject() -> rate::Subject {
     let clock = ManualClock::new();
-    rate::Subject {
-        store: Arc::new(MemoryRateStore::with_clock(1_000, clock.clone())),
-        clock,
-    }
+    rate::Subject { store: Arc::new(MemoryRateStore::with_clock(1_000, clock.clone())), clock }
 }
 
 rate_laws!(subject);

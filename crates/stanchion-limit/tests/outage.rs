@@ -40,11 +40,7 @@ struct Setting {
 fn setting(outage: Outage) -> Setting {
     let clock = ManualClock::new();
     let inner = MemoryRateStore::with_clock(100, clock.clone());
-    let store = Arc::new(Flaky {
-        inner,
-        fails: None.into(),
-        asked: AtomicU32::new(0),
-    });
+    let store = Arc::new(Flaky { inner, fails: None.into(), asked: AtomicU32::new(0) });
     let limiter = KeyedLimiter::builder(Quota::per_second(1).burst(10))
         .clock(clock.clone())
         .on(store.clone(), outage)
@@ -79,15 +75,9 @@ async fn fail_closed_refuses_everything_and_says_when_to_come_back() {
     let setting = setting(Outage::Refuse);
     setting.fail(StoreErrorKind::TimedOut);
     let decision = setting.check().await;
-    assert_eq!(
-        (decision.verdict(), decision.degraded()),
-        (Verdict::StoreUnavailable, true)
-    );
+    assert_eq!((decision.verdict(), decision.degraded()), (Verdict::StoreUnavailable, true));
     let pause = decision.retry_after().unwrap();
-    assert!(
-        (Duration::from_millis(750)..Duration::from_millis(1_125)).contains(&pause),
-        "{pause:?}"
-    );
+    assert!((Duration::from_millis(750)..Duration::from_millis(1_125)).contains(&pause), "{pause:?}");
     setting.clock.advance(pause / 2);
     assert_eq!(setting.check().await.retry_after(), Some(pause - pause / 2));
 }
@@ -102,17 +92,11 @@ async fn the_local_share_is_the_quota_divided() {
         assert!(decision.allowed() && decision.degraded());
     }
     assert_eq!(setting.check().await.retry_after(), Some(Duration::from_secs(3)));
-    assert!(
-        setting.limiter.check("bob").await.unwrap().allowed(),
-        "each key has its share"
-    );
+    assert!(setting.limiter.check("bob").await.unwrap().allowed(), "each key has its share");
     // More than the share but not than the quota: not yet, rather than never.
     let large = setting.limiter.check_n("carol", 5).await.unwrap();
     assert_eq!((large.verdict(), large.degraded()), (Verdict::Refused, true));
-    assert_eq!(
-        setting.limiter.check_n("carol", 11).await.unwrap().verdict(),
-        Verdict::NeverFits
-    );
+    assert_eq!(setting.limiter.check_n("carol", 11).await.unwrap().verdict(), Verdict::NeverFits);
 }
 
 #[tokio::test]
@@ -156,10 +140,7 @@ async fn after_an_outage_an_error_that_wants_a_person_is_not_hidden() {
     setting.fail(StoreErrorKind::Refused);
     setting.clock.advance(Duration::from_millis(1_125));
     for _ in 0..10 {
-        assert_eq!(
-            setting.limiter.check("alice").await.unwrap_err().kind(),
-            StoreErrorKind::Refused
-        );
+        assert_eq!(setting.limiter.check("alice").await.unwrap_err().kind(), StoreErrorKind::Refused);
     }
 }
 
@@ -169,10 +150,8 @@ async fn as_a_gate_it_follows_the_policy_whatever_the_error() {
         for kind in [StoreErrorKind::Refused, StoreErrorKind::Unavailable] {
             let setting = setting(outage);
             setting.fail(kind);
-            let gate: KeyedLimiter<[u8], _> = KeyedLimiter::builder(Quota::per_second(1))
-                .on(setting.store.clone(), outage)
-                .build()
-                .unwrap();
+            let gate: KeyedLimiter<[u8], _> =
+                KeyedLimiter::builder(Quota::per_second(1)).on(setting.store.clone(), outage).build().unwrap();
             let call = Call::new().key("alice");
             let admitted = Permit::new(&gate, &call).await;
             assert_eq!(admitted.is_ok(), admits);
@@ -193,10 +172,7 @@ fn a_share_of_nothing_is_refused_at_build() {
             .map_err(|error| error.to_string())
     };
     assert_eq!(built(10), Ok(()));
-    assert_eq!(
-        built(11),
-        Err("instances is 11: the burst of 10 leaves nothing for each".into())
-    );
+    assert_eq!(built(11), Err("instances is 11: the burst of 10 leaves nothing for each".into()));
     assert_eq!(built(0), Err("instances is 0: must be at least 1".into()));
 }
 

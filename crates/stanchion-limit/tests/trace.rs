@@ -17,12 +17,7 @@ impl Notes {
     }
 
     fn count(&self, wanted: &str) -> usize {
-        self.0
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|line| line.contains(wanted))
-            .count()
+        self.0.lock().unwrap().iter().filter(|line| line.contains(wanted)).count()
     }
 }
 
@@ -41,14 +36,8 @@ impl Recorder for Notes {
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let labels: Vec<String> = key
-            .labels()
-            .map(|label| format!("{}={}", label.key(), label.value()))
-            .collect();
-        Counter::from_arc(Arc::new(Noted(
-            self.clone(),
-            format!("{} {}", key.name(), labels.join(" ")),
-        )))
+        let labels: Vec<String> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        Counter::from_arc(Arc::new(Noted(self.clone(), format!("{} {}", key.name(), labels.join(" ")))))
     }
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
         Gauge::noop()
@@ -97,14 +86,8 @@ fn every_decision_is_counted_and_every_refusal_is_an_event() {
         assert_eq!(allowed, 2);
         assert!(!limiter.check_n(3).allowed());
     });
-    assert_eq!(
-        counters.count("stanchion_limit_decisions_total limiter=search verdict=allowed"),
-        2
-    );
-    assert_eq!(
-        counters.count("stanchion_limit_decisions_total limiter=search verdict=refused"),
-        3
-    );
+    assert_eq!(counters.count("stanchion_limit_decisions_total limiter=search verdict=allowed"), 2);
+    assert_eq!(counters.count("stanchion_limit_decisions_total limiter=search verdict=refused"), 3);
     assert_eq!(counters.count("verdict=never_fits"), 1);
     assert_eq!(events.count("DEBUG"), 4);
     assert_eq!(events.count("verdict=Refused"), 3);
@@ -121,11 +104,8 @@ impl RateStore for Away {
 #[test]
 fn a_store_that_fails_is_a_warning() {
     let (counters, events) = reported(|| {
-        let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_hour(2))
-            .name("api")
-            .on(Away, Outage::Admit)
-            .build()
-            .unwrap();
+        let limiter: KeyedLimiter<str, _> =
+            KeyedLimiter::builder(Quota::per_hour(2)).name("api").on(Away, Outage::Admit).build().unwrap();
         let decision = limiter.check("alice").ready().unwrap().unwrap();
         assert!(decision.allowed() && decision.degraded());
     });

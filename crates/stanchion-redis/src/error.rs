@@ -48,6 +48,8 @@ fn kind(error: &RedisError) -> StoreErrorKind {
             // A demoted master says so until the connection finds the new one.
             | ServerErrorKind::ReadOnly,
         ) => Kind::Unavailable,
+        // A server at its `maxclients` says so in words only.
+        _ if error.detail().is_some_and(|said| said.contains("max number of clients")) => Kind::Unavailable,
         // Full, or short of replicas: these pass, and have no kind of their own.
         _ if matches!(error.code(), Some("OOM" | "NOREPLICAS" | "BUSY" | "MISCONF")) => Kind::Unavailable,
         _ => Kind::Refused,
@@ -61,20 +63,11 @@ mod tests {
     #[test]
     fn a_broken_connection_passes_and_a_missing_right_does_not() {
         let io = |kind| RedisError::from(std::io::Error::from(kind));
-        assert_eq!(
-            kind(&io(std::io::ErrorKind::ConnectionRefused)),
-            StoreErrorKind::Unavailable
-        );
+        assert_eq!(kind(&io(std::io::ErrorKind::ConnectionRefused)), StoreErrorKind::Unavailable);
         assert_eq!(kind(&io(std::io::ErrorKind::TimedOut)), StoreErrorKind::TimedOut);
         let said = |kind| RedisError::from((kind, "said the server"));
-        assert_eq!(
-            kind(&said(ErrorKind::Server(ServerErrorKind::NoPerm))),
-            StoreErrorKind::Refused
-        );
-        assert_eq!(
-            kind(&said(ErrorKind::Server(ServerErrorKind::ReadOnly))),
-            StoreErrorKind::Unavailable
-        );
+        assert_eq!(kind(&said(ErrorKind::Server(ServerErrorKind::NoPerm))), StoreErrorKind::Refused);
+        assert_eq!(kind(&said(ErrorKind::Server(ServerErrorKind::ReadOnly))), StoreErrorKind::Unavailable);
         assert_eq!(kind(&said(ErrorKind::Parse)), StoreErrorKind::Garbled);
         assert_eq!(kind(&said(ErrorKind::AuthenticationFailed)), StoreErrorKind::Refused);
     }

@@ -66,10 +66,7 @@ mod tests {
     #[test]
     fn a_plain_key_is_readable() {
         assert_eq!(prefix().key("rate", b"alice", "api"), b"app:rate:{alice}:api");
-        assert_eq!(
-            Prefix::new("a{b").unwrap_err().to_string(),
-            "prefix is a{b: must not contain braces"
-        );
+        assert_eq!(Prefix::new("a{b").unwrap_err().to_string(), "prefix is a{b: must not contain braces");
     }
 
     #[test]
@@ -77,10 +74,7 @@ mod tests {
         let long = vec![b'x'; 1 << 20];
         assert_eq!(prefix().key("rate", &long, "api").len(), "app:rate:{#}:api".len() + 64);
         let known = prefix().key("rate", b"", "api");
-        assert_eq!(
-            known,
-            b"app:rate:{#e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855}:api"
-        );
+        assert_eq!(known, b"app:rate:{#e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855}:api");
     }
 
     proptest! {

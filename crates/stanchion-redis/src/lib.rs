@@ -1,4 +1,4 @@
-//! Stanchion's stores on Redis (6.2 or later) and Valkey.
+//! Stanchion's stores on Redis (7.0 or later) and Valkey.
 //!
 //! At present there is one: [`RedisRateStore`], for the rate limiters of
 //! `stanchion-limit`.
@@ -33,6 +33,7 @@
 
 mod error;
 mod key;
+mod link;
 mod rate;
 mod script;
 

@@ -4,12 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{FromRedisValue, IntoConnectionInfo};
 use stanchion_core::{
     Answer, ConfigError, Decision, RateLimit, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket,
 };
 
-use crate::error::store_error;
 use crate::key::Prefix;
+use crate::link::Link;
 use crate::script::{Call, Script};
 
 /// A [`RateStore`] on Redis: each decision is one script and one round trip, by
@@ -26,9 +28,10 @@ use crate::script::{Call, Script};
 /// # Failover
 /// Redis replicates asynchronously. A replica that is promoted without the last
 /// writes has forgotten the tokens that these took: at most those of the time
-/// by which it lagged, key by key.
+/// by which it lagged, key by key. A server that restarts without persistence, or
+/// that evicts keys for want of memory, has forgotten more.
 pub struct RedisRateStore<C = ConnectionManager> {
-    connection: C,
+    link: Link<C>,
     prefix: Prefix,
     deadline: Duration,
     #[cfg(feature = "test-util")]
@@ -56,28 +59,40 @@ impl RedisRateStore {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(url: &str) -> Result<Self, StoreError> {
-        let client = redis::Client::open(url).map_err(|error| {
+        let unusable = |error: redis::RedisError| {
             let message =
                 format!("redis: the URL can't be used, which should be like redis://127.0.0.1:6379/ : {error}");
             StoreError::new(StoreErrorKind::Refused, message).caused_by(error)
-        })?;
+        };
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let server = url.into_connection_info().map_err(unusable)?.set_tcp_settings(tcp);
+        let client = redis::Client::open(server).map_err(unusable)?;
         let config = ConnectionManagerConfig::new()
             // Our own deadline is what ends a decision.
             .set_response_timeout(None)
             .set_connection_timeout(Some(Duration::from_secs(1)))
             // A refused connection is an answer. The limiter tries again after its pause.
             .set_number_of_retries(0);
-        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(store_error)?;
-        Ok(Self::new(connection))
+        let connect = move || ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
+        // What can be wrong is wrong at the first time already: it connects only when it is used.
+        connect().map_err(unusable)?;
+        Ok(Self::on(Link::renewable(move || connect().expect("the same settings made a connection before"))))
     }
 }
 
-impl<C> RedisRateStore<C> {
+impl<C: Clone> RedisRateStore<C> {
     /// A store on a connection that can be shared by cloning: a
     /// `ConnectionManager`, a `MultiplexedConnection`, a cluster connection.
+    ///
+    /// A connection that dies without a word is the connection's to notice; one
+    /// made by [`connect`](RedisRateStore::connect) is replaced.
     pub fn new(connection: C) -> Self {
+        Self::on(Link::fixed(connection))
+    }
+
+    fn on(link: Link<C>) -> Self {
         Self {
-            connection,
+            link,
             prefix: Prefix::new("stanchion").expect("there is no brace in it"),
             deadline: Duration::from_millis(100),
             #[cfg(feature = "test-util")]
@@ -95,6 +110,7 @@ impl<C> RedisRateStore<C> {
     }
 
     /// How long a decision may take before it counts as failed. Default: 100 ms.
+    /// In no time at all every decision fails.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -124,14 +140,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> RateStore for RedisRateStore<C> {
             return Answer::Ready(Ok(never));
         }
         let asked = |limit: &RateLimit| {
-            let cost = limit
-                .bucket()
-                .cost(request.cost())
-                .expect("a cost that never fits was turned away");
-            Asked {
-                bucket: *limit.bucket(),
-                cost,
-            }
+            let cost = limit.bucket().cost(request.cost()).expect("a cost that never fits was turned away");
+            Asked { bucket: *limit.bucket(), cost }
         };
         let key = |limit: &RateLimit| self.prefix.key("rate", request.key(), limit.name());
         match request.limits() {
@@ -149,24 +159,20 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
         if let Some(injected) = self.injected_time() {
             arguments.extend(injected);
         }
-        let connection = self.connection.clone();
         Answer::later(async move {
-            let reply: i64 = ONE
-                .run(
-                    connection,
-                    Call {
-                        keys: vec![key],
-                        arguments,
-                    },
-                    self.deadline,
-                )
-                .await?;
+            let reply: i64 = self.ask(&ONE, Call { keys: vec![key], arguments }).await?;
             let (taken, debt) = if reply >= 0 { (true, reply) } else { (false, -1 - reply) };
-            asked
-                .decision(taken, debt, 0)
-                .filter(|decision| decision.allowed() == taken)
-                .ok_or_else(|| garbled(&reply))
+            asked.decision(taken, debt, 0).filter(|decision| decision.allowed() == taken).ok_or_else(|| garbled(&reply))
         })
+    }
+
+    async fn ask<T: FromRedisValue>(&self, script: &Script, call: Call) -> Result<T, StoreError> {
+        let (connection, number) = self.link.current();
+        let reply = script.run(connection, call, self.deadline).await;
+        if reply.as_ref().is_err_and(StoreError::is_temporary) {
+            self.link.failed(number);
+        }
+        reply
     }
 
     fn decide_several(&self, buckets: Vec<Asked>, keys: Vec<Vec<u8>>) -> Answer<'_, Result<Decision, StoreError>> {
@@ -179,9 +185,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
                 arguments.extend([signed(ticks / parts), signed(ticks % parts)]);
             }
         }
-        let connection = self.connection.clone();
         Answer::later(async move {
-            let reply: Vec<i64> = SEVERAL.run(connection, Call { keys, arguments }, self.deadline).await?;
+            let reply: Vec<i64> = self.ask(&SEVERAL, Call { keys, arguments }).await?;
             decision(&buckets, &reply).ok_or_else(|| garbled(&reply))
         })
     }
@@ -241,20 +246,15 @@ fn decision(buckets: &[Asked], reply: &[i64]) -> Option<Decision> {
     if debts.len() != 2 * buckets.len() || !(0..=1).contains(&taken) {
         return None;
     }
-    let decisions = debts
-        .chunks_exact(2)
-        .zip(buckets)
-        .map(|(debt, asked)| asked.decision(taken == 1, debt[0], debt[1]));
+    let decisions =
+        debts.chunks_exact(2).zip(buckets).map(|(debt, asked)| asked.decision(taken == 1, debt[0], debt[1]));
     let decisions: Vec<Decision> = decisions.collect::<Option<_>>()?;
     let strictest = Decision::strictest(decisions)?;
     (strictest.allowed() == (taken == 1)).then_some(strictest)
 }
 
 fn garbled(reply: &dyn fmt::Debug) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::Garbled,
-        format!("redis: a rate script answered {reply:?}"),
-    )
+    StoreError::new(StoreErrorKind::Garbled, format!("redis: a rate script answered {reply:?}"))
 }
 
 #[cfg(test)]
@@ -268,10 +268,7 @@ mod tests {
 
     #[test]
     fn a_reply_becomes_a_decision() {
-        let asked = [Asked {
-            bucket: bucket(),
-            cost: bucket().interval(),
-        }];
+        let asked = [Asked { bucket: bucket(), cost: bucket().interval() }];
         let allowed = decision(&asked, &[1, 100_000, 0]).unwrap();
         assert_eq!((allowed.allowed(), allowed.remaining()), (true, 4));
         let refused = decision(&asked, &[0, 450_000, 0]).unwrap();

@@ -26,10 +26,7 @@ pub(crate) struct Call {
 
 impl Script {
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self {
-            text,
-            hash: OnceLock::new(),
-        }
+        Self { text, hash: OnceLock::new() }
     }
 
     /// Runs it, to be answered within `deadline`.
@@ -57,8 +54,7 @@ impl Script {
     }
 
     fn hash(&self) -> &str {
-        self.hash
-            .get_or_init(|| redis::Script::new(self.text).get_hash().to_owned())
+        self.hash.get_or_init(|| redis::Script::new(self.text).get_hash().to_owned())
     }
 }
 

@@ -27,9 +27,7 @@ fn quotas() -> impl Strategy<Value = Quota> {
 fn histories(bucket: TokenBucket) -> impl Strategy<Value = Vec<(u64, u64)>> {
     let interval = u64::try_from(bucket.interval_duration().as_micros()).unwrap().max(1);
     // Ten years twice: a limiter's state in memory must not be idle for longer than its ticks span.
-    let refill = u64::try_from(bucket.refill_duration().as_micros())
-        .unwrap()
-        .clamp(1, 300_000_000_000_000);
+    let refill = u64::try_from(bucket.refill_duration().as_micros()).unwrap().clamp(1, 300_000_000_000_000);
     let pause = prop_oneof![3 => Just(0), 3 => 0..=2 * interval.min(refill), 1 => 0..=2 * refill];
     let burst = bucket.burst();
     let cost = prop_oneof![3 => Just(1), 1 => Just(0), 2 => 0..=burst, 1 => burst..=burst + 1];
@@ -46,12 +44,7 @@ impl Pure {
         let Some(ticks) = bucket.cost(cost) else {
             return Decision::never_fits(bucket);
         };
-        match step(
-            bucket,
-            self.tat,
-            now.as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())),
-            ticks,
-        ) {
+        match step(bucket, self.tat, now.as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())), ticks) {
             Step::Take { tat, debt } => {
                 self.tat = tat;
                 Decision::allowed_by(bucket, debt)
@@ -75,18 +68,11 @@ fn start() -> (ManualClock, Vec<u8>) {
 
 fn on_redis(server: &RedisServer, runtime: &tokio::runtime::Runtime, clock: &ManualClock) -> RedisRateStore {
     let _inside = runtime.enter();
-    RedisRateStore::connect(&server.url())
-        .unwrap()
-        .deadline(Duration::from_secs(20))
-        .clock(clock.clone())
+    RedisRateStore::connect(&server.url()).unwrap().deadline(Duration::from_secs(20)).clock(clock.clone())
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
 #[test]
@@ -97,9 +83,7 @@ fn one_limit_is_decided_alike_by_all_executors() {
     let outcome = runner.run(&cases, |(quota, history)| {
         let (clock, key) = start();
         let bucket = quota.bucket().unwrap();
-        let mut pure = Pure {
-            tat: clock.now().as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())),
-        };
+        let mut pure = Pure { tat: clock.now().as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())) };
         let direct = Limiter::builder(quota).clock(clock.clone()).build().unwrap();
         let memory = MemoryRateStore::with_clock(100, clock.clone());
         let redis = on_redis(&server, &runtime, &clock);
@@ -121,11 +105,7 @@ fn one_limit_is_decided_alike_by_all_executors() {
 fn several_limits_are_decided_alike_by_both_stores() {
     let (server, runtime) = (RedisServer::shared(), runtime());
     let cases = prop::collection::vec(quotas(), 2..5).prop_flat_map(|quotas| {
-        let tightest = quotas
-            .iter()
-            .map(|quota| quota.bucket().unwrap())
-            .min_by_key(TokenBucket::burst)
-            .unwrap();
+        let tightest = quotas.iter().map(|quota| quota.bucket().unwrap()).min_by_key(TokenBucket::burst).unwrap();
         (Just(quotas), histories(tightest), any::<u64>())
     });
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(200));
@@ -134,19 +114,12 @@ fn several_limits_are_decided_alike_by_both_stores() {
         let (clock, key) = start();
         let memory = MemoryRateStore::with_clock(1_000, clock.clone());
         let redis = on_redis(&server, &runtime, &clock);
-        let limits: Vec<RateLimit> = quotas
-            .iter()
-            .zip(NAMES)
-            .map(|(quota, name)| RateLimit::new(name, quota.bucket().unwrap()))
-            .collect();
+        let limits: Vec<RateLimit> =
+            quotas.iter().zip(NAMES).map(|(quota, name)| RateLimit::new(name, quota.bucket().unwrap())).collect();
         for (turn, (pause, cost)) in history.into_iter().enumerate() {
             clock.advance(Duration::from_micros(pause));
             // Now all of them, now some.
-            let some = if choice >> (turn % 64) & 1 == 0 {
-                &limits[..]
-            } else {
-                &limits[1..]
-            };
+            let some = if choice >> (turn % 64) & 1 == 0 { &limits[..] } else { &limits[1..] };
             let request = RateRequest::new(&key, cost, some).unwrap();
             let expected = memory.decide(request).ready().unwrap().unwrap();
             prop_assert_eq!(runtime.block_on(redis.decide(request).into_future()).unwrap(), expected);

@@ -9,18 +9,14 @@ use stanchion_limit::{KeyedLimiter, Outage, Quota};
 use stanchion_redis::RedisRateStore;
 
 fn store(server: &RedisServer) -> RedisRateStore {
-    RedisRateStore::connect(&server.url())
-        .unwrap()
-        .deadline(Duration::from_secs(20))
+    RedisRateStore::connect(&server.url()).unwrap().deadline(Duration::from_secs(20))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_is_one_round_trip_and_a_refusal_writes_nothing() {
     let server = RedisServer::start();
-    let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_hour(10))
-        .on(store(&server), Outage::Refuse)
-        .build()
-        .unwrap();
+    let limiter: KeyedLimiter<str, _> =
+        KeyedLimiter::builder(Quota::per_hour(10)).on(store(&server), Outage::Refuse).build().unwrap();
     // Connects, and makes the script known.
     assert!(limiter.check("other").await.unwrap().allowed());
     server.command(&["CONFIG", "RESETSTAT"]);
@@ -39,10 +35,8 @@ async fn a_decision_is_one_round_trip_and_a_refusal_writes_nothing() {
     assert_eq!(server.calls("script|load"), 0);
     // Nothing else was called, but for what this test itself asked.
     let stats = server.command(&["INFO", "commandstats"]);
-    let commands: Vec<&str> = stats
-        .lines()
-        .filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next())
-        .collect();
+    let commands: Vec<&str> =
+        stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next()).collect();
     let known = ["evalsha", "get", "set", "time", "info", "config|resetstat", "quit"];
     assert!(commands.iter().all(|command| known.contains(command)), "{commands:?}");
 }
@@ -60,20 +54,12 @@ async fn several_limits_are_one_round_trip_too() {
     assert!(store.decide(request).await.unwrap().allowed());
     server.command(&["CONFIG", "RESETSTAT"]);
     assert!(store.decide(request).await.unwrap().allowed());
-    assert_eq!(
-        ["evalsha", "get", "set", "time"].map(|command| server.calls(command)),
-        [1, 3, 3, 1]
-    );
+    assert_eq!(["evalsha", "get", "set", "time"].map(|command| server.calls(command)), [1, 3, 3, 1]);
 }
 
 /// Milliseconds that a key has left.
 fn time_to_live(server: &RedisServer, key: &str) -> i64 {
-    server
-        .command(&["PTTL", key])
-        .trim()
-        .trim_start_matches(':')
-        .parse()
-        .unwrap()
+    server.command(&["PTTL", key]).trim().trim_start_matches(':').parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,27 +70,13 @@ async fn every_key_outlives_its_debt_and_then_goes_away() {
         ("hour", Quota::per_hour(1), 1, 3_600_000),
         ("fraction", Quota::per_second(7).burst(3), 2, 285),
         ("fast", Quota::per_second(3_000_000).burst(10), 1, 0),
-        (
-            "century",
-            Quota::new(1, Duration::from_secs(3_000_000_000)),
-            1,
-            3_000_000_000_000,
-        ),
+        ("century", Quota::new(1, Duration::from_secs(3_000_000_000)), 1, 3_000_000_000_000),
     ] {
         let limit = RateLimit::new(name, quota.bucket().unwrap());
-        assert!(
-            store
-                .decide(RateRequest::single(b"k", cost, &limit))
-                .await
-                .unwrap()
-                .allowed()
-        );
+        assert!(store.decide(RateRequest::single(b"k", cost, &limit)).await.unwrap().allowed());
         let left = time_to_live(&server, &format!("stanchion:rate:{{k}}:{name}"));
         // A second of grace, of which some has passed.
-        assert!(
-            (debt_millis + 1..=debt_millis + 1_001).contains(&left),
-            "{name}: {left}"
-        );
+        assert!((debt_millis + 1..=debt_millis + 1_001).contains(&left), "{name}: {left}");
     }
     let keys = server.command(&["DBSIZE"]);
     assert_eq!(keys.trim(), ":4");
@@ -117,18 +89,8 @@ async fn a_key_takes_some_hundred_bytes() {
     let store = store(&server);
     for (name, quota) in [("api", Quota::per_hour(10)), ("odd", Quota::per_second(7))] {
         let limit = RateLimit::new(name, quota.bucket().unwrap());
-        assert!(
-            store
-                .decide(RateRequest::single(b"tenant-0123456789", 1, &limit))
-                .await
-                .unwrap()
-                .allowed()
-        );
-        let reply = server.command(&[
-            "MEMORY",
-            "USAGE",
-            &format!("stanchion:rate:{{tenant-0123456789}}:{name}"),
-        ]);
+        assert!(store.decide(RateRequest::single(b"tenant-0123456789", 1, &limit)).await.unwrap().allowed());
+        let reply = server.command(&["MEMORY", "USAGE", &format!("stanchion:rate:{{tenant-0123456789}}:{name}")]);
         let bytes: u32 = reply.trim().trim_start_matches(':').parse().unwrap();
         assert!((64..=136).contains(&bytes), "{name}: {bytes}");
     }
@@ -139,11 +101,7 @@ async fn instances_share_a_limit_by_name_and_prefix() {
     let server = RedisServer::start();
     let instance = |name: &'static str, prefix: &str| -> KeyedLimiter<str, RedisRateStore> {
         let store = store(&server).prefix(prefix).unwrap();
-        KeyedLimiter::builder(Quota::per_hour(10))
-            .name(name)
-            .on(store, Outage::Refuse)
-            .build()
-            .unwrap()
+        KeyedLimiter::builder(Quota::per_hour(10)).name(name).on(store, Outage::Refuse).build().unwrap()
     };
     let (one, two) = (instance("api", "shop"), instance("api", "shop"));
     let mut admitted = 0;

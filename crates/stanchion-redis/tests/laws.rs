@@ -23,14 +23,8 @@ async fn subject() -> rate::Subject {
     // A time of this century: its size is part of what is tested.
     let clock = ManualClock::at(Moment::from_nanos(1_800_000_000_000_000_000));
     let server = RedisServer::shared();
-    let store = RedisRateStore::connect(&server.url())
-        .unwrap()
-        .deadline(Duration::from_secs(20))
-        .clock(clock.clone());
-    rate::Subject {
-        store: Arc::new(Held { store, _server: server }),
-        clock,
-    }
+    let store = RedisRateStore::connect(&server.url()).unwrap().deadline(Duration::from_secs(20)).clock(clock.clone());
+    rate::Subject { store: Arc::new(Held { store, _server: server }), clock }
 }
 
 rate_laws!(subject);

@@ -13,10 +13,7 @@ const DEADLINE: Duration = Duration::from_millis(300);
 
 fn limiter(server: &RedisServer, outage: Outage) -> KeyedLimiter<str, RedisRateStore> {
     let store = RedisRateStore::connect(&server.url()).unwrap().deadline(DEADLINE);
-    KeyedLimiter::builder(Quota::per_hour(9))
-        .on(store, outage)
-        .build()
-        .unwrap()
+    KeyedLimiter::builder(Quota::per_hour(9)).on(store, outage).build().unwrap()
 }
 
 /// Asks until the decision is what is wanted: recovery takes its pause, and
@@ -55,10 +52,7 @@ async fn the_policies_hold(server: &mut RedisServer, break_it: impl FnOnce(&mut 
     assert_eq!(shared, 3, "a third of nine");
     // One question each: the others were decided at once.
     for limiter in [&open, &closed, &share] {
-        assert!(
-            limiter.snapshot().store_is_ill && limiter.snapshot().store_failures <= 3,
-            "{limiter:?}"
-        );
+        assert!(limiter.snapshot().store_is_ill && limiter.snapshot().store_failures <= 3, "{limiter:?}");
     }
 }
 
@@ -167,13 +161,7 @@ async fn somebody_elses_key_and_a_missing_right_are_errors() {
 async fn a_server_that_talks_nonsense_is_an_outage() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    for nonsense in [
-        "HTTP/1.1 400 Bad Request\r\n\r\n",
-        "*3\r\n:1\r\n",
-        ":7\r\n",
-        "*1\r\n$3\r\nabc\r\n",
-        "\0\0\0\0",
-    ] {
+    for nonsense in ["HTTP/1.1 400 Bad Request\r\n\r\n", "*3\r\n:1\r\n", ":7\r\n", "*1\r\n$3\r\nabc\r\n", "\0\0\0\0"] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
@@ -189,15 +177,61 @@ async fn a_server_that_talks_nonsense_is_an_outage() {
             }
         });
         let store = RedisRateStore::connect(&url).unwrap().deadline(DEADLINE);
-        let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_hour(4))
-            .on(store, Outage::LocalShare { instances: 2 })
-            .build()
-            .unwrap();
+        let limiter: KeyedLimiter<str, _> =
+            KeyedLimiter::builder(Quota::per_hour(4)).on(store, Outage::LocalShare { instances: 2 }).build().unwrap();
         let decision = limiter.check("k").await.unwrap();
-        assert!(
-            decision.allowed() && decision.degraded() && decision.remaining() == 1,
-            "{nonsense:?}: {decision:?}"
-        );
+        assert!(decision.allowed() && decision.degraded() && decision.remaining() == 1, "{nonsense:?}: {decision:?}");
         server.abort();
     }
+}
+
+/// The first connection is swallowed, as by a load balancer whose backend is
+/// gone; a new one would work. It is replaced, and decisions return.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_died_without_a_word_is_replaced() {
+    let server = RedisServer::start();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}/", listener.local_addr().unwrap());
+    let port = server.port();
+    let proxy = tokio::spawn(async move {
+        let mut swallowed = Vec::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            if swallowed.is_empty() {
+                swallowed.push(client);
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut backend = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::io::copy_bidirectional(&mut client, &mut backend).await.ok();
+            });
+        }
+    });
+    let store = RedisRateStore::connect(&url).unwrap().deadline(DEADLINE);
+    let limiter = KeyedLimiter::builder(Quota::per_hour(9)).on(store, Outage::Admit).build().unwrap();
+    assert!(limiter.check("probe").await.unwrap().degraded());
+    assert!(until(&limiter, |decision| !decision.degraded()).await.allowed());
+    proxy.abort();
+}
+
+/// A server that takes no more clients is full, not broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_at_its_most_clients_is_an_outage() {
+    let server = RedisServer::start();
+    let first = limiter(&server, Outage::Refuse);
+    assert!(first.check("k").await.unwrap().allowed());
+    server.command(&["CONFIG", "SET", "maxclients", "1"]);
+    let second = limiter(&server, Outage::Admit);
+    assert!(second.check("k").await.unwrap().degraded());
+}
+
+/// Out of memory: the server says so, and it passes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_out_of_memory_is_an_outage() {
+    let server = RedisServer::start();
+    let limiter = limiter(&server, Outage::Admit);
+    assert!(!limiter.check("k").await.unwrap().degraded());
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert!(limiter.check("k").await.unwrap().degraded());
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(until(&limiter, |decision| !decision.degraded()).await.allowed());
 }

@@ -23,35 +23,20 @@ impl Redis {
             .arg(&[30_000, 86_400_000, self.now])
             .query_async(&mut self.connection)
             .await;
-        let Value::Array(parts) = reply.unwrap() else {
-            unreachable!("the script returns a list")
-        };
-        parts
-            .into_iter()
-            .map(|part| redis::from_redis_value(part).unwrap())
-            .collect()
+        let Value::Array(parts) = reply.unwrap() else { unreachable!("the script returns a list") };
+        parts.into_iter().map(|part| redis::from_redis_value(part).unwrap()).collect()
     }
 
     async fn complete(&mut self, fence: &str, response: &str) -> String {
         let mut complete = redis::cmd("EVAL");
-        complete
-            .arg(COMPLETE)
-            .arg(1)
-            .arg("r:{k}")
-            .arg(fence)
-            .arg("response")
-            .arg(response)
-            .arg(86_400_000);
+        complete.arg(COMPLETE).arg(1).arg("r:{k}").arg(fence).arg("response").arg(response).arg(86_400_000);
         complete.query_async(&mut self.connection).await.unwrap()
     }
 }
 
 async fn redis(server: &RedisServer) -> Redis {
     let client = redis::Client::open(server.url()).unwrap();
-    Redis {
-        connection: client.get_multiplexed_async_connection().await.unwrap(),
-        now: 1_800_000_000_000,
-    }
+    Redis { connection: client.get_multiplexed_async_connection().await.unwrap(), now: 1_800_000_000_000 }
 }
 
 #[tokio::test]
@@ -85,12 +70,7 @@ async fn a_late_completion_of_an_untaken_claim_counts_and_a_forgotten_one_is_exp
     assert_eq!(redis.claim("body").await, ["replay", "response", "receipt"]);
     // Every key goes away by itself.
     for key in ["r:{k}", "f:{k}"] {
-        let left: i64 = server
-            .command(&["PTTL", key])
-            .trim()
-            .trim_start_matches(':')
-            .parse()
-            .unwrap();
+        let left: i64 = server.command(&["PTTL", key]).trim().trim_start_matches(':').parse().unwrap();
         assert!(left > 86_000_000, "{key}: {left}");
     }
 }

@@ -67,11 +67,7 @@ impl Header {
     pub fn new(name: &str) -> Result<Self, ConfigError> {
         match name.parse() {
             Ok(name) => Ok(Self(name)),
-            Err(_) => Err(ConfigError::new(
-                "header",
-                name,
-                "must be a name that a header can have",
-            )),
+            Err(_) => Err(ConfigError::new("header", name, "must be a name that a header can have")),
         }
     }
 }

@@ -40,13 +40,7 @@ async fn statuses(layer: RateLimitLayer, keys: &[Option<&str>]) -> (Vec<u16>, u3
         if let Some(key) = key {
             request = request.header("x-api-key", *key);
         }
-        let response = service
-            .ready()
-            .await
-            .unwrap()
-            .call(request.body(()).unwrap())
-            .await
-            .unwrap();
+        let response = service.ready().await.unwrap().call(request.body(()).unwrap()).await.unwrap();
         statuses.push(response.status().as_u16());
     }
     (statuses, reached.load(SeqCst))
@@ -75,14 +69,8 @@ async fn requests_without_a_key_go_as_they_are_told() {
         let limiter = KeyedLimiter::new(Quota::per_hour(1)).unwrap();
         RateLimitLayer::new(limiter, by_header()).missing_key(missing)
     };
-    assert_eq!(
-        statuses(layer(MissingKey::Skip), &KEYS).await,
-        (vec![200, 429, 200, 200, 200, 429], 4)
-    );
-    assert_eq!(
-        statuses(layer(MissingKey::Refuse), &KEYS).await,
-        (vec![200, 429, 200, 400, 400, 429], 2)
-    );
+    assert_eq!(statuses(layer(MissingKey::Skip), &KEYS).await, (vec![200, 429, 200, 200, 200, 429], 4));
+    assert_eq!(statuses(layer(MissingKey::Refuse), &KEYS).await, (vec![200, 429, 200, 400, 400, 429], 2));
 }
 
 #[tokio::test]
@@ -96,48 +84,23 @@ async fn one_limiter_for_all_and_a_cost_by_request() {
 #[tokio::test]
 async fn a_response_says_how_the_client_stands() {
     let clock = ManualClock::new();
-    let limiter = KeyedLimiter::builder(Quota::per_minute(60).burst(2))
-        .name("api")
-        .clock(clock.clone())
-        .build()
-        .unwrap();
+    let limiter =
+        KeyedLimiter::builder(Quota::per_minute(60).burst(2)).name("api").clock(clock.clone()).build().unwrap();
     let mut service = ServiceBuilder::new()
         .layer(RateLimitLayer::new(limiter, by_header()).headers(Headers::Both))
         .service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
     let mut ask = async || {
         let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
-        let text = |name: &str| {
-            response
-                .headers()
-                .get(name)
-                .map(|value| value.to_str().unwrap().to_owned())
-        };
-        let names = [
-            "ratelimit-policy",
-            "ratelimit",
-            "x-ratelimit-remaining",
-            "x-ratelimit-reset",
-            "retry-after",
-        ];
+        let text = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let names = ["ratelimit-policy", "ratelimit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"];
         (response.status(), names.map(|name| text(name).unwrap_or_default()))
     };
     let policy = r#""api";q=2;w=2"#.to_owned();
-    let said = |parts: [&str; 4]| {
-        [
-            policy.clone(),
-            parts[0].into(),
-            parts[1].into(),
-            parts[2].into(),
-            parts[3].into(),
-        ]
-    };
+    let said = |parts: [&str; 4]| [policy.clone(), parts[0].into(), parts[1].into(), parts[2].into(), parts[3].into()];
     assert_eq!(ask().await, (StatusCode::OK, said([r#""api";r=1;t=1"#, "1", "1", ""])));
     assert_eq!(ask().await, (StatusCode::OK, said([r#""api";r=0;t=1"#, "0", "2", ""])));
     clock.advance(Duration::from_millis(300));
-    assert_eq!(
-        ask().await,
-        (StatusCode::TOO_MANY_REQUESTS, said([r#""api";r=0;t=1"#, "0", "2", "1"]))
-    );
+    assert_eq!(ask().await, (StatusCode::TOO_MANY_REQUESTS, said([r#""api";r=0;t=1"#, "0", "2", "1"])));
 }
 
 #[tokio::test]
@@ -145,17 +108,11 @@ async fn what_is_not_the_clients_doing_is_503() {
     struct Away;
     impl RateStore for Away {
         fn decide(&self, _: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
-            Answer::Ready(Err(StoreError::new(
-                stanchion_core::StoreErrorKind::Unavailable,
-                "away",
-            )))
+            Answer::Ready(Err(StoreError::new(stanchion_core::StoreErrorKind::Unavailable, "away")))
         }
     }
     for (outage, expected) in [(Outage::Refuse, 503), (Outage::Admit, 200)] {
-        let limiter = KeyedLimiter::builder(Quota::per_hour(1))
-            .on(Away, outage)
-            .build()
-            .unwrap();
+        let limiter = KeyedLimiter::builder(Quota::per_hour(1)).on(Away, outage).build().unwrap();
         let (statuses, _) = statuses(RateLimitLayer::new(limiter, by_header()), &KEYS).await;
         assert_eq!(statuses, [expected; 6]);
     }

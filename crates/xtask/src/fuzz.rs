@@ -15,13 +15,9 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let seconds: u32 = match arguments.first() {
         None => 20,
-        Some(text) => text
-            .parse()
-            .map_err(|_| format!("`fuzz {text}`: how many seconds is that?"))?,
+        Some(text) => text.parse().map_err(|_| format!("`fuzz {text}`: how many seconds is that?"))?,
     };
-    let folder = fs::canonicalize(root())
-        .map_err(|error| error.to_string())?
-        .join("fuzz");
+    let folder = fs::canonicalize(root()).map_err(|error| error.to_string())?.join("fuzz");
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let manifest = folder.join("Cargo.toml");
     let manifest = manifest.to_str().ok_or("the workspace has no name in UTF-8")?;
@@ -41,14 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         let corpus = corpus.to_str().ok_or("the workspace has no name in UTF-8")?;
         with_environment(
             program,
-            &[
-                corpus,
-                &limit,
-                &found,
-                "-max_len=4096",
-                "-print_final_stats=1",
-                "-verbosity=0",
-            ],
+            &[corpus, &limit, &found, "-max_len=4096", "-print_final_stats=1", "-verbosity=0"],
             &[],
         )?;
     }
@@ -59,17 +48,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 fn targets(folder: &std::path::Path) -> Result<Vec<String>, String> {
     let files = fs::read_dir(folder.join("targets")).map_err(|error| format!("fuzz/targets: {error}"))?;
     let mut names: Vec<String> = files
-        .filter_map(|file| {
-            file.ok()?
-                .path()
-                .file_stem()
-                .map(|name| name.to_string_lossy().into_owned())
-        })
+        .filter_map(|file| file.ok()?.path().file_stem().map(|name| name.to_string_lossy().into_owned()))
         .collect();
     names.sort();
-    if names.is_empty() {
-        Err("fuzz/targets is empty".into())
-    } else {
-        Ok(names)
-    }
+    if names.is_empty() { Err("fuzz/targets is empty".into()) } else { Ok(names) }
 }

@@ -101,17 +101,7 @@ fn fmt() -> Outcome {
 fn lint() -> Outcome {
     for package in packages()? {
         for features in ["--no-default-features", "--all-features"] {
-            cargo(&[
-                "clippy",
-                "--quiet",
-                "-p",
-                &package.name,
-                features,
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ])?;
+            cargo(&["clippy", "--quiet", "-p", &package.name, features, "--all-targets", "--", "-D", "warnings"])?;
         }
     }
     Ok(())
@@ -120,15 +110,7 @@ fn lint() -> Outcome {
 fn features() -> Outcome {
     for package in packages()? {
         for feature in &package.features {
-            cargo(&[
-                "check",
-                "--quiet",
-                "-p",
-                &package.name,
-                "--no-default-features",
-                "--features",
-                feature,
-            ])?;
+            cargo(&["check", "--quiet", "-p", &package.name, "--no-default-features", "--features", feature])?;
         }
     }
     Ok(())
@@ -137,15 +119,7 @@ fn features() -> Outcome {
 fn doc() -> Outcome {
     run::with_environment(
         "cargo",
-        &[
-            "doc",
-            "--quiet",
-            "--workspace",
-            "--no-deps",
-            "--all-features",
-            "--exclude",
-            "xtask",
-        ],
+        &["doc", "--quiet", "--workspace", "--no-deps", "--all-features", "--exclude", "xtask"],
         &[("RUSTDOCFLAGS", "-D warnings")],
     )
 }
@@ -166,32 +140,13 @@ fn test(arguments: &[String]) -> Outcome {
 
 fn examples() -> Outcome {
     cargo(&["run", "--quiet", "--example", "limiter"])?;
-    cargo(&[
-        "run",
-        "--quiet",
-        "--example",
-        "gateway",
-        "--",
-        "--seconds",
-        "2",
-        "--json",
-        "target/gateway.json",
-    ])
+    cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
 fn loom() -> Outcome {
     run::with_environment(
         "cargo",
-        &[
-            "test",
-            "-p",
-            "stanchion-limit",
-            "--release",
-            "--lib",
-            "--target-dir",
-            "target/loom",
-            "loom_",
-        ],
+        &["test", "-p", "stanchion-limit", "--release", "--lib", "--target-dir", "target/loom", "loom_"],
         &[("RUSTFLAGS", "--cfg stanchion_loom")],
     )
 }

@@ -21,18 +21,11 @@ pub(crate) fn provide() -> Outcome {
         return Ok(());
     }
     if !exists("apt-get") {
-        return Err(format!(
-            "the tests need redis-server, and there is neither that nor apt-get: {BY_HAND}"
-        ));
+        return Err(format!("the tests need redis-server, and there is neither that nor apt-get: {BY_HAND}"));
     }
-    let as_root = Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    let as_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     if !as_root && !exists("sudo") {
-        return Err(format!(
-            "the tests need redis-server, and this is neither root nor is there sudo: {BY_HAND}"
-        ));
+        return Err(format!("the tests need redis-server, and this is neither root nor is there sudo: {BY_HAND}"));
     }
     println!("The tests need redis-server: installing Debian's.");
     let apt = |arguments: &[&str]| {
@@ -48,9 +41,7 @@ pub(crate) fn provide() -> Outcome {
         .and_then(|()| apt(&["install", "-y", "-qq", "--no-install-recommends", "redis-server"]));
     match installed {
         Ok(()) if exists("redis-server") => Ok(()),
-        Ok(()) => Err(format!(
-            "apt-get installed redis-server, and yet there is none: {BY_HAND}"
-        )),
+        Ok(()) => Err(format!("apt-get installed redis-server, and yet there is none: {BY_HAND}")),
         Err(error) => Err(format!("{error}; {BY_HAND}")),
     }
 }

@@ -22,19 +22,12 @@ pub(crate) fn with_environment(program: &str, arguments: &[&str], variables: &[(
         .current_dir(root())
         .status()
         .map_err(|error| format!("`{shown}` can't be started: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{shown}` failed ({status})"))
-    }
+    if status.success() { Ok(()) } else { Err(format!("`{shown}` failed ({status})")) }
 }
 
 /// Whether a program is there and says its version.
 pub(crate) fn exists(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 /// The workspace's root.
@@ -57,17 +50,12 @@ pub(crate) fn packages() -> Result<Vec<Package>, String> {
         .map_err(|error| format!("`cargo metadata` can't be started: {error}"))?;
     let metadata: Value =
         serde_json::from_slice(&output.stdout).map_err(|error| format!("`cargo metadata` makes no sense: {error}"))?;
-    let packages = metadata["packages"]
-        .as_array()
-        .ok_or("`cargo metadata` lists no packages")?;
+    let packages = metadata["packages"].as_array().ok_or("`cargo metadata` lists no packages")?;
     Ok(packages
         .iter()
         .map(|package| Package {
             name: package["name"].as_str().unwrap_or_default().to_owned(),
-            features: package["features"]
-                .as_object()
-                .map(|all| all.keys().cloned().collect())
-                .unwrap_or_default(),
+            features: package["features"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default(),
         })
         .collect())
 }

@@ -21,9 +21,7 @@ pub(crate) fn run() -> Outcome {
 fn build(folder: &Path, root: &Path, example: &str) -> Outcome {
     let write = |path: &str, text: String| {
         let path = folder.join(path);
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&path, text))
+        path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text))
     };
     let manifest = format!(
         "[package]\nname = \"scratch\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nstanchion-limit = {{ path = {:?} }}\n\n[workspace]\n",
@@ -36,26 +34,18 @@ fn build(folder: &Path, root: &Path, example: &str) -> Outcome {
     let manifest = folder.join("Cargo.toml");
     let manifest = manifest.to_str().ok_or("the temporary folder has no name in UTF-8")?;
     with_environment("cargo", &["run", "--quiet", "--manifest-path", manifest], &[])?;
-    with_environment(
-        "cargo",
-        &["tree", "--edges", "normal", "--manifest-path", manifest],
-        &[],
-    )
+    with_environment("cargo", &["tree", "--edges", "normal", "--manifest-path", manifest], &[])
 }
 
 /// The code of the first fenced block in a file's front page, without the lines
 /// that only rustdoc needs.
 fn first_example(page: &str) -> Option<String> {
-    let lines = page
-        .lines()
-        .map_while(|line| line.strip_prefix("//!"))
-        .map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let lines =
+        page.lines().map_while(|line| line.strip_prefix("//!")).map(|line| line.strip_prefix(' ').unwrap_or(line));
     let mut block = lines.skip_while(|line| !line.starts_with("```"));
     block.next()?;
-    let code: Vec<&str> = block
-        .take_while(|line| !line.starts_with("```"))
-        .filter(|line| !line.starts_with("# "))
-        .collect();
+    let code: Vec<&str> =
+        block.take_while(|line| !line.starts_with("```")).filter(|line| !line.starts_with("# ")).collect();
     (!code.is_empty()).then(|| code.join("\n"))
 }
 

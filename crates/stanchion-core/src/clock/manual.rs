@@ -44,9 +44,7 @@ impl ManualClock {
     /// Turns it forward, at most to [`Moment::MAX`].
     pub fn advance(&self, by: Duration) {
         self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-                Some((Moment::from_nanos(now) + by).as_nanos())
-            })
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some((Moment::from_nanos(now) + by).as_nanos()))
             .ok();
     }
 

@@ -72,11 +72,7 @@ impl TokenBucket {
             return Err(ConfigError::new("count", count, "must be at least 1"));
         }
         if period.is_zero() {
-            return Err(ConfigError::new(
-                "period",
-                format_args!("{period:?}"),
-                "must be longer than zero",
-            ));
+            return Err(ConfigError::new("period", format_args!("{period:?}"), "must be longer than zero"));
         }
         if burst == 0 {
             return Err(ConfigError::new("burst", burst, "must be at least 1"));
@@ -96,11 +92,7 @@ impl TokenBucket {
             });
         }
         match compiled(count_wide, period_nanos, refill_nanos, u128::from(burst)) {
-            Some((interval, ticks_per_nano)) => Ok(Self {
-                interval,
-                burst,
-                ticks_per_nano,
-            }),
+            Some((interval, ticks_per_nano)) => Ok(Self { interval, burst, ticks_per_nano }),
             None => Err(ConfigError::new(
                 "count",
                 format_args!("{count} per {period:?}"),
@@ -137,11 +129,7 @@ impl TokenBucket {
     /// and so never fits.
     #[inline]
     pub const fn cost(&self, cost: u64) -> Option<u64> {
-        if cost > self.burst {
-            None
-        } else {
-            Some(cost * self.interval)
-        }
+        if cost > self.burst { None } else { Some(cost * self.interval) }
     }
 
     /// A debt may exceed the capacity by this much before it is taken for the
@@ -184,11 +172,7 @@ impl TokenBucket {
         }
         // burst * interval does not grow: ⌊burst / parts⌋ * (interval * parts) <= burst * interval.
         match self.interval.checked_mul(parts) {
-            Some(interval) => Ok(Self {
-                interval,
-                burst,
-                ticks_per_nano: self.ticks_per_nano,
-            }),
+            Some(interval) => Ok(Self { interval, burst, ticks_per_nano: self.ticks_per_nano }),
             None => Err(error("the share of each is too small")),
         }
     }
@@ -221,12 +205,8 @@ fn compiled(count: u128, period_nanos: u128, refill_nanos: u128, burst: u128) ->
         }
     }
     let (waste, interval, u) = best?;
-    let share_is_small = waste
-        .checked_mul(MOST_LOST)
-        .is_some_and(|waste| waste <= interval * count);
-    let fits = interval
-        .checked_mul(burst)
-        .is_some_and(|capacity| capacity < MOST_TICKS);
+    let share_is_small = waste.checked_mul(MOST_LOST).is_some_and(|waste| waste <= interval * count);
+    let fits = interval.checked_mul(burst).is_some_and(|capacity| capacity < MOST_TICKS);
     (share_is_small && fits).then_some((u64::try_from(interval).ok()?, u32::try_from(u).ok()?))
 }
 
@@ -258,11 +238,7 @@ mod tests {
             (1_000_000_000, SECOND, 1, 1),
         ] {
             let bucket = TokenBucket::new(count, period, 1).unwrap();
-            assert_eq!(
-                (bucket.interval(), bucket.ticks_per_nano()),
-                (interval, ticks),
-                "{count} per {period:?}"
-            );
+            assert_eq!((bucket.interval(), bucket.ticks_per_nano()), (interval, ticks), "{count} per {period:?}");
         }
     }
 

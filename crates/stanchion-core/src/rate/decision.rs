@@ -40,11 +40,7 @@ pub struct Decision {
 
 /// A [`Decision`] in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Verdict {
     /// The tokens are taken.
@@ -90,22 +86,12 @@ impl Decision {
     pub fn store_unavailable(bucket: &TokenBucket, retry: Duration) -> Self {
         let nanos = u64::try_from(retry.as_nanos()).unwrap_or(u64::MAX);
         let wait = nanos.saturating_mul(u64::from(bucket.ticks_per_nano()));
-        Self {
-            degraded: true,
-            ..Self::new(bucket, Verdict::StoreUnavailable, bucket.capacity(), wait)
-        }
+        Self { degraded: true, ..Self::new(bucket, Verdict::StoreUnavailable, bucket.capacity(), wait) }
     }
 
     #[inline]
     const fn new(bucket: &TokenBucket, verdict: Verdict, debt: u64, wait: u64) -> Self {
-        Self {
-            bucket: *bucket,
-            debt,
-            wait,
-            verdict,
-            degraded: false,
-            limit_index: 0,
-        }
+        Self { bucket: *bucket, debt, wait, verdict, degraded: false, limit_index: 0 }
     }
 
     /// The same decision, made by the limit at this place of several.
@@ -127,13 +113,7 @@ impl Decision {
         (0..)
             .zip(decisions)
             .map(|(index, decision)| decision.by_limit(index))
-            .reduce(|strictest, next| {
-                if next.strictness() > strictest.strictness() {
-                    next
-                } else {
-                    strictest
-                }
-            })
+            .reduce(|strictest, next| if next.strictness() > strictest.strictness() { next } else { strictest })
     }
 
     /// Greater is stricter.

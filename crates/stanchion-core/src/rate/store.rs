@@ -62,11 +62,7 @@ impl<'a> RateRequest<'a> {
         }
         for (place, limit) in limits.iter().enumerate() {
             if limits[..place].iter().any(|earlier| earlier.name == limit.name) {
-                return Err(ConfigError::new(
-                    "limits",
-                    &limit.name,
-                    "each limit needs a name of its own",
-                ));
+                return Err(ConfigError::new("limits", &limit.name, "each limit needs a name of its own"));
             }
         }
         Ok(Self { key, cost, limits })
@@ -74,11 +70,7 @@ impl<'a> RateRequest<'a> {
 
     /// May `key` take `cost` tokens from this one limit?
     pub const fn single(key: &'a [u8], cost: u64, limit: &'a RateLimit) -> Self {
-        Self {
-            key,
-            cost,
-            limits: std::slice::from_ref(limit),
-        }
+        Self { key, cost, limits: std::slice::from_ref(limit) }
     }
 
     /// The key: any bytes of any length.
@@ -98,10 +90,7 @@ impl<'a> RateRequest<'a> {
 
     /// The decision that needs no store: some limit's burst is below the cost.
     pub fn never_fits(&self) -> Option<Decision> {
-        let place = self
-            .limits
-            .iter()
-            .position(|limit| limit.bucket.cost(self.cost).is_none())?;
+        let place = self.limits.iter().position(|limit| limit.bucket.cost(self.cost).is_none())?;
         let index = u16::try_from(place).unwrap_or(u16::MAX);
         Some(Decision::never_fits(&self.limits[place].bucket).by_limit(index))
     }
@@ -127,10 +116,7 @@ pub struct RateLimit {
 impl RateLimit {
     /// The limit of this name. Requests that name it share its state, key by key.
     pub fn new(name: impl Into<Name>, bucket: TokenBucket) -> Self {
-        Self {
-            name: name.into(),
-            bucket,
-        }
+        Self { name: name.into(), bucket }
     }
 
     /// The name.

@@ -40,11 +40,7 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// An error of this kind.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            source: None,
-        }
+        Self { kind, message: message.into(), source: None }
     }
 
     /// The same error, caused by `source`.
@@ -61,10 +57,7 @@ impl StoreError {
     /// Whether it may pass by itself: `Unavailable`, `TimedOut` and `Garbled`.
     /// The others need a person.
     pub const fn is_temporary(&self) -> bool {
-        matches!(
-            self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Garbled
-        )
+        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::Garbled)
     }
 }
 

@@ -44,36 +44,19 @@ impl<S: Service<Request<B>>, B, R> RateLimitFuture<S, B, R> {
         request: Request<B>,
         settings: Arc<Settings>,
     ) -> Self {
-        Self {
-            state: State::Asking {
-                decision,
-                waiting: Some((inner, request)),
-                settings,
-            },
-        }
+        Self { state: State::Asking { decision, waiting: Some((inner, request)), settings } }
     }
 
     pub(super) fn allowed(inner: S::Future, settings: Arc<Settings>, decision: Decision) -> Self {
-        Self {
-            state: State::Called {
-                inner,
-                limit: Some((settings, decision)),
-            },
-        }
+        Self { state: State::Called { inner, limit: Some((settings, decision)) } }
     }
 
     pub(super) fn unlimited(inner: S::Future) -> Self {
-        Self {
-            state: State::Called { inner, limit: None },
-        }
+        Self { state: State::Called { inner, limit: None } }
     }
 
     pub(super) fn refused(response: Response<R>) -> Self {
-        Self {
-            state: State::Refused {
-                response: Some(response),
-            },
-        }
+        Self { state: State::Refused { response: Some(response) } }
     }
 }
 
@@ -88,32 +71,21 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                Projected::Asking {
-                    decision,
-                    waiting,
-                    settings,
-                } => {
+                Projected::Asking { decision, waiting, settings } => {
                     let decision = ready!(decision.as_mut().poll(context));
                     match refusal(settings, &decision) {
-                        Some(response) => State::Refused {
-                            response: Some(response),
-                        },
+                        Some(response) => State::Refused { response: Some(response) },
                         None => {
                             let (mut inner, request) = waiting.take().expect("the store is asked once");
                             let limit = Some((settings.clone(), decision));
-                            State::Called {
-                                inner: inner.call(request),
-                                limit,
-                            }
+                            State::Called { inner: inner.call(request), limit }
                         }
                     }
                 }
                 Projected::Called { inner, limit } => {
                     let mut result = ready!(inner.poll(context));
                     if let (Ok(response), Some((settings, decision))) = (&mut result, limit.take()) {
-                        settings
-                            .headers
-                            .write(&settings.policy_name, &decision, response.headers_mut());
+                        settings.headers.write(&settings.policy_name, &decision, response.headers_mut());
                     }
                     return Poll::Ready(result);
                 }

@@ -48,11 +48,7 @@ impl Headers {
         }
         if matches!(self, Self::Standard | Self::Both) {
             let window = seconds(decision.bucket().refill_duration()).max(1);
-            insert_text(
-                headers,
-                POLICY,
-                &format!("{policy_name};q={};w={window}", decision.limit()),
-            );
+            insert_text(headers, POLICY, &format!("{policy_name};q={};w={window}", decision.limit()));
             let remaining = decision.remaining();
             let text = match seconds(decision.next_token_after()) {
                 // Full: there is no more to come.
@@ -108,9 +104,7 @@ mod tests {
     fn written(headers: Headers, decision: &Decision) -> Vec<String> {
         let mut map = HeaderMap::new();
         headers.write(&quoted("api"), decision, &mut map);
-        map.iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect()
+        map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
     }
 
     #[test]
@@ -148,11 +142,7 @@ mod tests {
         let decision = Decision::allowed_by(&bucket(), 3 * bucket().interval());
         assert_eq!(
             written(Headers::Legacy, &decision),
-            [
-                "x-ratelimit-limit: 5",
-                "x-ratelimit-remaining: 2",
-                "x-ratelimit-reset: 2"
-            ]
+            ["x-ratelimit-limit: 5", "x-ratelimit-remaining: 2", "x-ratelimit-reset: 2"]
         );
         assert_eq!(written(Headers::Both, &decision).len(), 5);
         assert!(written(Headers::Both, &decision.as_degraded()).is_empty());

@@ -110,10 +110,7 @@ impl<S> Layer<S> for RateLimitLayer {
     type Service = RateLimit<S>;
 
     fn layer(&self, inner: S) -> RateLimit<S> {
-        RateLimit {
-            inner,
-            settings: self.0.clone(),
-        }
+        RateLimit { inner, settings: self.0.clone() }
     }
 }
 

@@ -71,9 +71,7 @@ pub(super) fn refusal<R: Default>(settings: &Settings, decision: &Decision) -> O
         _ => StatusCode::TOO_MANY_REQUESTS,
     };
     let mut response = empty(status);
-    settings
-        .headers
-        .write(&settings.policy_name, decision, response.headers_mut());
+    settings.headers.write(&settings.policy_name, decision, response.headers_mut());
     Some(response)
 }
 
@@ -85,8 +83,6 @@ fn empty<R: Default>(status: StatusCode) -> Response<R> {
 
 impl<S: fmt::Debug> fmt::Debug for RateLimit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimit")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("RateLimit").field("inner", &self.inner).finish_non_exhaustive()
     }
 }

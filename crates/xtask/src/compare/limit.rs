@@ -73,16 +73,7 @@ impl Results {
         let mut bench = cargo();
         bench
             .current_dir(root)
-            .args([
-                "bench",
-                "--quiet",
-                "-p",
-                "stanchion-benches",
-                "--bench",
-                "compare",
-                "--",
-                "limit",
-            ])
+            .args(["bench", "--quiet", "-p", "stanchion-benches", "--bench", "compare", "--", "limit"])
             .arg("--json")
             .arg(&json)
             .arg("--facts")
@@ -160,10 +151,7 @@ fn facts(json: &Value) -> Result<Facts, String> {
     Ok(Facts {
         rounds: whole(json, "rounds")?,
         round_ms: whole(json, "round_ms")?,
-        memory: list(&json["memory"])?
-            .iter()
-            .map(memory)
-            .collect::<Result<_, String>>()?,
+        memory: list(&json["memory"])?.iter().map(memory).collect::<Result<_, String>>()?,
     })
 }
 
@@ -172,22 +160,16 @@ fn list(json: &Value) -> Result<&Vec<Value>, String> {
 }
 
 fn text(object: &Value, key: &str) -> Result<String, String> {
-    let text = object[key]
-        .as_str()
-        .ok_or_else(|| format!("no text `{key}` in {object}"))?;
+    let text = object[key].as_str().ok_or_else(|| format!("no text `{key}` in {object}"))?;
     Ok(text.to_owned())
 }
 
 fn number(object: &Value, key: &str) -> Result<f64, String> {
-    object[key]
-        .as_f64()
-        .ok_or_else(|| format!("no number `{key}` in {object}"))
+    object[key].as_f64().ok_or_else(|| format!("no number `{key}` in {object}"))
 }
 
 fn whole(object: &Value, key: &str) -> Result<u64, String> {
-    object[key]
-        .as_u64()
-        .ok_or_else(|| format!("no whole number `{key}` in {object}"))
+    object[key].as_u64().ok_or_else(|| format!("no whole number `{key}` in {object}"))
 }
 
 /// Where and with what it was measured.
@@ -241,28 +223,14 @@ fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
 
 /// The report.
 fn markdown(rows: &[Row], facts: &Facts, machine: &Machine) -> String {
-    let Facts {
-        rounds,
-        round_ms,
-        memory,
-    } = facts;
-    let Machine {
-        cpu,
-        cores,
-        system,
-        rustc,
-        date,
-        lock: _,
-    } = machine;
+    let Facts { rounds, round_ms, memory } = facts;
+    let Machine { cpu, cores, system, rustc, date, lock: _ } = machine;
 
     let timings: String = rows
         .iter()
         .map(|row| {
             let peer = machine.versioned(&row.peer);
-            format!(
-                "| `{}` | {:.1} ns | {:.1} ns | {peer} | {:.2} |\n",
-                row.case, row.ours_ns, row.peer_ns, row.ratio
-            )
+            format!("| `{}` | {:.1} ns | {:.1} ns | {peer} | {:.2} |\n", row.case, row.ours_ns, row.peer_ns, row.ratio)
         })
         .collect();
     let weights: String = memory
@@ -331,10 +299,7 @@ fn svg(rows: &[Row]) -> String {
     const BARS: f64 = 350.0;
     const STEP: f64 = 46.0;
     const TOP: f64 = 44.0;
-    let longest = rows
-        .iter()
-        .flat_map(|row| [row.ours_ns, row.peer_ns])
-        .fold(1.0, f64::max);
+    let longest = rows.iter().flat_map(|row| [row.ours_ns, row.peer_ns]).fold(1.0, f64::max);
     let height = TOP + STEP * rows.len() as f64 + 8.0;
     // One grey that reads on white and on black; the bars likewise.
     let mut svg = format!(
@@ -353,10 +318,7 @@ font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#7a7a7a\" role=\"i
             y + 22.0,
             escaped(&row.case)
         );
-        let sides = [
-            ("stanchion", row.ours_ns, "#2f81f7"),
-            (&*row.peer, row.peer_ns, "#9a8c7c"),
-        ];
+        let sides = [("stanchion", row.ours_ns, "#2f81f7"), (&*row.peer, row.peer_ns, "#9a8c7c")];
         for (line, (name, ns, colour)) in sides.into_iter().enumerate() {
             let y = y + 18.0 * line as f64;
             let length = BARS * ns / longest;
@@ -390,10 +352,7 @@ fn workspace_root() -> Result<PathBuf, String> {
 /// What a command says, in one line.
 fn output(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().display().to_string();
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("{name}: {error}"))?;
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("{name}: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
@@ -451,10 +410,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_read() {
-        let expected = Options {
-            json: Some("out.json".into()),
-            quick: true,
-        };
+        let expected = Options { json: Some("out.json".into()), quick: true };
         assert_eq!(Options::parse(&words("limit --quick --json out.json")), Ok(expected));
         assert_eq!(Options::parse(&words("limit")), Ok(Options::default()));
         for wrong in ["", "retry", "limit --json", "limit --fast"] {
@@ -487,14 +443,8 @@ mod tests {
     fn the_longest_bar_fills_the_chart_and_the_others_are_in_proportion() {
         let chart = svg(&two_rows());
         assert_eq!(chart.matches("<rect").count(), 4);
-        assert!(
-            chart.contains("width=\"350.0\"") && chart.contains("width=\"175.0\""),
-            "{chart}"
-        );
-        assert!(
-            chart.contains("12.3 ns, stanchion") && chart.contains("10.0 ns, clock+cas"),
-            "{chart}"
-        );
+        assert!(chart.contains("width=\"350.0\"") && chart.contains("width=\"175.0\""), "{chart}");
+        assert!(chart.contains("12.3 ns, stanchion") && chart.contains("10.0 ns, clock+cas"), "{chart}");
     }
 
     #[test]

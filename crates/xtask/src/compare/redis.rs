@@ -21,17 +21,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     crate::redis::provide()?;
     let json = std::env::temp_dir().join(format!("stanchion-redis-{}.json", std::process::id()));
     let json_path = json.to_str().ok_or("the temporary folder has no name in UTF-8")?;
-    let mut command = vec![
-        "bench",
-        "--quiet",
-        "-p",
-        "stanchion-benches",
-        "--bench",
-        "redis",
-        "--",
-        "--json",
-        json_path,
-    ];
+    let mut command =
+        vec!["bench", "--quiet", "-p", "stanchion-benches", "--bench", "redis", "--", "--json", json_path];
     if quick {
         command.push("--quick");
     }
@@ -58,10 +49,7 @@ fn markdown(rows: &Value) -> String {
     );
     for row in rows.as_array().into_iter().flatten() {
         let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
-        let depth = row["case"]
-            .as_str()
-            .and_then(|case| case.rsplit('-').next())
-            .unwrap_or("?");
+        let depth = row["case"].as_str().and_then(|case| case.rsplit('-').next()).unwrap_or("?");
         text += &format!(
             "| {depth} | {:.0} /s | {:.0} /s | {:.2} |\n",
             1e9 / number("ours_ns"),
