@@ -12,7 +12,7 @@ pub use manual::ManualClock;
 pub use moment::Moment;
 use system::SystemClock;
 
-/// A handle on time that never steps back. Cheap to clone; the clones agree.
+/// A handle on time that does not step back. Cheap to clone; the clones agree.
 ///
 /// The default, [`Clock::system`], reads a monotonic clock of the operating
 /// system, or the CPU's timestamp counter with the feature `fast-clock`, or
@@ -25,8 +25,10 @@ use system::SystemClock;
 /// far as the CPU keeps that promise; see `fast-clock` below.
 ///
 /// # The feature `fast-clock`
-/// On Linux the counter is used only where the kernel offers it as a clock
-/// source, which it ceases to do once it has seen two cores disagree.
+/// On Linux the counter is used only if, at the process's first reading, the
+/// kernel offers it as a clock source, which it ceases to do once it has seen two
+/// cores disagree. Its rate is measured then against the system's clock, to some
+/// millionths: a limit that is enforced by it is off by as much.
 /// Hibernation resets the counter: a process that must survive that should use
 /// `Clock::custom` with `std::time::Instant`.
 ///

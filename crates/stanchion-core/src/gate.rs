@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{BoxFuture, Call, ConfigError, Outcome, Rejection};
+use crate::{BoxFuture, Call, Clock, ConfigError, Moment, Outcome, Rejection};
 
 /// Anything that may refuse a call: a breaker, a limiter, a bulkhead, a load
 /// shedder.
@@ -36,7 +36,7 @@ pub trait Gate: Send + Sync {
     fn settle(&self, ticket: Ticket, outcome: Outcome, elapsed: Duration);
 
     /// Whether `settle` reads how long the call took. Default: `false`, which
-    /// spares two readings of the clock.
+    /// spares two readings of the clock, [`Clock::system`].
     fn needs_elapsed(&self) -> bool {
         false
     }
@@ -60,17 +60,32 @@ pub enum Admission {
 /// changes nothing.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a ticket must be settled"]
-pub struct Ticket(u64);
+pub struct Ticket {
+    generation: u64,
+    note: u64,
+}
 
 impl Ticket {
     /// A ticket of this generation. Gates without generations use 0.
     pub const fn new(generation: u64) -> Self {
-        Self(generation)
+        Self { generation, note: 0 }
+    }
+
+    /// The same ticket with whatever else the gate must know when it is settled:
+    /// which of its keys it was for, how many permits it holds.
+    pub const fn with_note(mut self, note: u64) -> Self {
+        self.note = note;
+        self
     }
 
     /// The gate's generation when it admitted the call.
     pub const fn generation(&self) -> u64 {
-        self.0
+        self.generation
+    }
+
+    /// The gate's note; 0 without one.
+    pub const fn note(&self) -> u64 {
+        self.note
     }
 }
 
@@ -102,7 +117,7 @@ pub struct Permit<'a> {
     gate: &'a dyn Gate,
     // `None` once settled.
     ticket: Option<Ticket>,
-    began: Option<Instant>,
+    began: Option<Moment>,
 }
 
 impl<'a> Permit<'a> {
@@ -137,7 +152,7 @@ impl<'a> Permit<'a> {
 
     /// A permit for a ticket that the caller has from this gate.
     pub fn of(gate: &'a dyn Gate, ticket: Ticket) -> Self {
-        Self { gate, ticket: Some(ticket), began: gate.needs_elapsed().then(Instant::now) }
+        Self { gate, ticket: Some(ticket), began: gate.needs_elapsed().then(|| Clock::system().now()) }
     }
 
     /// Tells the gate how the call ended.
@@ -147,7 +162,7 @@ impl<'a> Permit<'a> {
 
     fn settle_once(&mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
-            let elapsed = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+            let elapsed = self.began.map_or(Duration::ZERO, |began| Clock::system().now() - began);
             self.gate.settle(ticket, outcome, elapsed);
         }
     }

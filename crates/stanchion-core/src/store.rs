@@ -1,7 +1,8 @@
 //! The traits of the stores outside a process, each call one atomic step, and
 //! their error.
 //!
-//! Each is made so that Redis can do it in one script on one hash slot; the
+//! A call copies what it needs of its arguments before it returns its answer, so
+//! that a key may lie on the caller's stack. Each is made so that Redis can do it in one script on one hash slot; the
 //! scripts of the two hardest are tried in `stanchion-redis`.
 
 mod cache;

@@ -103,6 +103,22 @@ async fn a_response_says_how_the_client_stands() {
     assert_eq!(ask().await, (StatusCode::TOO_MANY_REQUESTS, said([r#""api";r=0;t=1"#, "0", "2", "1"])));
 }
 
+/// A limit for each client around one for all: both say how they stand.
+#[tokio::test]
+async fn limits_within_limits_add_to_the_headers() {
+    let layer = |name: &'static str, burst| {
+        let limiter = KeyedLimiter::builder(Quota::per_hour(10).burst(burst)).name(name).build().unwrap();
+        RateLimitLayer::new(limiter, by_header())
+    };
+    let mut service = ServiceBuilder::new()
+        .layer(layer("outer", 5))
+        .layer(layer("inner", 2))
+        .service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
+    let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
+    let said: Vec<_> = response.headers().get_all("ratelimit").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(said, [r#""inner";r=1;t=360"#, r#""outer";r=4;t=360"#]);
+}
+
 #[tokio::test]
 async fn what_is_not_the_clients_doing_is_503() {
     struct Away;

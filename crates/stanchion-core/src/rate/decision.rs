@@ -176,9 +176,9 @@ impl Decision {
         }
     }
 
-    /// The limit's numbers.
-    pub const fn bucket(&self) -> &TokenBucket {
-        &self.bucket
+    /// The time in which the whole limit comes back.
+    pub const fn window(&self) -> Duration {
+        self.bucket.refill_duration()
     }
 
     /// Which of several limits decided, counted from 0.

@@ -75,39 +75,41 @@ pub enum Idempotency {
 /// ```text
 /// absent --claim--> in flight (fence, fingerprint, lease)
 ///                     | complete --> completed (response or tombstone, retention)
-///                     | release  --> absent
+///                     | release  --> as before the claim
 ///                     | lease ends -> claimable again, with `after_lost_claim`
 /// ```
 ///
 /// A completed record is never changed or shortened by anybody. A record in
 /// flight outlives its lease by the retention given with the claim, so that
-/// the next claimant learns of it.
+/// the next claimant learns of it. Fences only grow: the numbers outlive every
+/// record that they are in.
 pub trait IdempotencyStore: Send + Sync {
     /// Claims `key` for a lease of `lease`, unless it is claimed or completed.
     /// The record is kept for `retention` after the lease.
-    fn claim<'a>(
-        &'a self,
-        key: &'a [u8],
+    fn claim(
+        &self,
+        key: &[u8],
         fingerprint: Fingerprint,
         lease: Duration,
         retention: Duration,
-    ) -> Answer<'a, Result<Begin, StoreError>>;
+    ) -> Answer<'_, Result<Begin, StoreError>>;
 
     /// Sets the end of the lease to `lease` from now, if `fence` holds the claim.
-    fn renew<'a>(&'a self, key: &'a [u8], fence: Fence, lease: Duration)
-    -> Answer<'a, Result<Idempotency, StoreError>>;
+    fn renew(&self, key: &[u8], fence: Fence, lease: Duration) -> Answer<'_, Result<Idempotency, StoreError>>;
 
     /// Records how the operation ended, for `retention`, if `fence` holds the
     /// claim. A claim whose lease is over but that nobody has taken since is
     /// still completed: the operation did run.
-    fn complete<'a>(
-        &'a self,
-        key: &'a [u8],
+    fn complete(
+        &self,
+        key: &[u8],
         fence: Fence,
         completion: Completion,
         retention: Duration,
-    ) -> Answer<'a, Result<Idempotency, StoreError>>;
+    ) -> Answer<'_, Result<Idempotency, StoreError>>;
 
-    /// Gives the claim back because the operation did not begin, if `fence` holds it.
-    fn release<'a>(&'a self, key: &'a [u8], fence: Fence) -> Answer<'a, Result<Idempotency, StoreError>>;
+    /// Gives the claim back because the operation did not begin, if `fence` holds
+    /// it. All is then as it was before: a claim that was lost earlier stays lost,
+    /// and the next claimant learns of it.
+    fn release(&self, key: &[u8], fence: Fence) -> Answer<'_, Result<Idempotency, StoreError>>;
 }

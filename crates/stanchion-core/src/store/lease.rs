@@ -46,12 +46,12 @@ pub trait LeaseStore: Send + Sync {
     ///
     /// The fence is greater than that of any earlier holder for as long as the
     /// store keeps its memory: its documentation says how long that is.
-    fn acquire<'a>(&'a self, key: &'a [u8], duration: Duration) -> Answer<'a, Result<Lease, StoreError>>;
+    fn acquire(&self, key: &[u8], duration: Duration) -> Answer<'_, Result<Lease, StoreError>>;
 
     /// Sets the end of the lease to `duration` from now, if `fence` still holds
     /// it; `false` if not.
-    fn renew<'a>(&'a self, key: &'a [u8], fence: Fence, duration: Duration) -> Answer<'a, Result<bool, StoreError>>;
+    fn renew(&self, key: &[u8], fence: Fence, duration: Duration) -> Answer<'_, Result<bool, StoreError>>;
 
     /// Gives the lease back, if `fence` still holds it; `false` if not.
-    fn release<'a>(&'a self, key: &'a [u8], fence: Fence) -> Answer<'a, Result<bool, StoreError>>;
+    fn release(&self, key: &[u8], fence: Fence) -> Answer<'_, Result<bool, StoreError>>;
 }

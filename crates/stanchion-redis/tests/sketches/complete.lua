@@ -1,5 +1,5 @@
 -- IdempotencyStore::complete under a fence, as one script.
--- KEYS[1] the record
+-- KEYS[1] the record, KEYS[2] the fence counter, one hash slot
 -- ARGV    fence, kind, bytes, retention in ms
 -- Returns 'done' | 'expired' | 'superseded'
 local record = redis.call('HMGET', KEYS[1], 'fence', 'kind')
@@ -14,5 +14,9 @@ redis.call('HDEL', KEYS[1], 'until')
 -- Never shortened: what is kept longer already stays so.
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
+end
+-- The counter outlives the record, so that fences only grow.
+if redis.call('PTTL', KEYS[2]) < 2 * ARGV[4] then
+  redis.call('PEXPIRE', KEYS[2], 2 * ARGV[4])
 end
 return 'done'

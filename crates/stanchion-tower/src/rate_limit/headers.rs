@@ -47,15 +47,15 @@ impl Headers {
             return;
         }
         if matches!(self, Self::Standard | Self::Both) {
-            let window = seconds(decision.bucket().refill_duration()).max(1);
-            insert_text(headers, POLICY, &format!("{policy_name};q={};w={window}", decision.limit()));
-            let remaining = decision.remaining();
+            let window = seconds(decision.window()).max(1);
+            append_text(headers, POLICY, &format!("{policy_name};q={};w={window}", integer(decision.limit())));
+            let remaining = integer(decision.remaining());
             let text = match seconds(decision.next_token_after()) {
                 // Full: there is no more to come.
                 0 => format!("{policy_name};r={remaining}"),
                 next => format!("{policy_name};r={remaining};t={next}"),
             };
-            insert_text(headers, RATE_LIMIT, &text);
+            append_text(headers, RATE_LIMIT, &text);
         }
         if matches!(self, Self::Legacy | Self::Both) {
             headers.insert(LEGACY_LIMIT, decision.limit().into());
@@ -86,9 +86,15 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+/// Adds an item to a header that is a list: a limit further in may have said its own.
+fn append_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     let value = HeaderValue::from_str(text).expect("a quoted name and numbers are visible ASCII");
-    headers.insert(name, value);
+    headers.append(name, value);
+}
+
+/// A number as a structured field's integer can be: 15 digits at most.
+fn integer(number: u64) -> u64 {
+    number.min(999_999_999_999_999)
 }
 
 #[cfg(test)]
