@@ -1,18 +1,20 @@
 //! One limit for each key.
 
+mod builder;
+mod gate;
+
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, Answer, BoxFuture, Call, Clock, ConfigError, Decision, Gate, IntoGate, Key, Moment, Name, Outcome,
-    RateLimit, RateRequest, RateStore, Rejection, StoreError, Ticket, TokenBucket,
+    Answer, Clock, ConfigError, Decision, Key, Moment, RateLimit, RateRequest, RateStore, StoreError, TokenBucket,
 };
 
+pub use builder::KeyedLimiterBuilder;
+
 use crate::hash::KeyHasher;
-use crate::limit::Limit;
-use crate::limiter::{admission, admitted};
 use crate::outage::{Course, Episode, Health};
 use crate::table::{Table, WhenFull};
 use crate::trace::Reporter;
@@ -312,191 +314,4 @@ pub struct KeyedSnapshot {
     pub store_failures: u64,
     /// Whether the store is left alone at present, and the outage policy decides.
     pub store_is_ill: bool,
-}
-
-/// Settings of a [`KeyedLimiter`].
-#[must_use = "a builder builds nothing until it is told to"]
-pub struct KeyedLimiterBuilder<K: ?Sized, S = InMemory> {
-    quota: Quota,
-    name: Name,
-    clock: Option<Clock>,
-    max_keys: usize,
-    when_full: WhenFull,
-    store: S,
-    outage: Outage,
-    key: PhantomData<fn(&K)>,
-}
-
-impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
-    /// The default of [`max_keys`](Self::max_keys).
-    const MAX_KEYS: usize = 65_536;
-    /// The most that [`max_keys`](Self::max_keys) takes: a table of 28 GiB.
-    const MOST_KEYS: usize = 1 << 30;
-
-    /// At most `units` of a key at once, whatever the quota says. Default: the quota's burst.
-    pub fn burst(mut self, units: u64) -> Self {
-        self.quota = self.quota.burst(units);
-        self
-    }
-
-    /// What it is called in rejections, in telemetry, and in a store, where
-    /// limiters of one name share their states. Default: `keyed-limiter`.
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Where it reads time in this process. Default: [`Clock::system`].
-    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
-        self.clock = Some(clock.into());
-        self
-    }
-
-    /// How many keys can be in debt at a time, in this process. Each takes 28
-    /// bytes, all from the start. Default: 65,536, which is 1.75 MiB.
-    ///
-    /// A key is in debt from a unit taken until the bucket is full again. Keys
-    /// beyond this number mostly find room, too, up to some three quarters more.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
-        self
-    }
-
-    /// What becomes of a new key when there is no room. Default: [`WhenFull::Refuse`].
-    pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.when_full = when_full;
-        self
-    }
-
-    /// Keeps the states in `store`, and does as `outage` says while it gives no answer.
-    pub fn on<T: RateStore>(self, store: T, outage: Outage) -> KeyedLimiterBuilder<K, T> {
-        let Self { quota, name, clock, max_keys, when_full, .. } = self;
-        KeyedLimiterBuilder { quota, name, clock, max_keys, when_full, store, outage, key: PhantomData }
-    }
-
-    /// The limiter.
-    fn assemble(self, needs_table: bool, share: Option<TokenBucket>) -> Result<KeyedLimiter<K, S>, ConfigError> {
-        let bucket = self.quota.bucket()?;
-        if self.max_keys == 0 || self.max_keys > Self::MOST_KEYS {
-            let limit = format_args!("must be 1 to {}", Self::MOST_KEYS).to_string();
-            return Err(ConfigError::new("max_keys", self.max_keys, limit));
-        }
-        let hasher = KeyHasher::new();
-        let max_keys = if needs_table { self.max_keys } else { 0 };
-        Ok(KeyedLimiter {
-            limit: RateLimit::new(self.name.clone(), bucket),
-            reporter: Reporter::new(self.name),
-            clock: self.clock.unwrap_or_default(),
-            health: Health::new(hasher.hash("pause")),
-            hasher,
-            table: Table::new(max_keys, self.when_full),
-            max_keys,
-            store: self.store,
-            outage: self.outage,
-            share,
-            key: PhantomData,
-        })
-    }
-}
-
-impl<K: ?Sized> KeyedLimiterBuilder<K, InMemory> {
-    /// The limiter, with a full bucket for each key.
-    ///
-    /// # Errors
-    /// Names the field that can't be honoured.
-    pub fn build(self) -> Result<KeyedLimiter<K>, ConfigError> {
-        self.assemble(true, None)
-    }
-}
-
-impl<K: ?Sized, S: RateStore> KeyedLimiterBuilder<K, S> {
-    /// The limiter.
-    ///
-    /// # Errors
-    /// Names the field that can't be honoured: `instances` too, where the
-    /// quota is too small to be divided by it.
-    pub fn build(self) -> Result<KeyedLimiter<K, S>, ConfigError> {
-        let share = self.outage.share(&self.quota.bucket()?)?;
-        self.assemble(share.is_some(), share)
-    }
-}
-
-impl<K: ?Sized, S> fmt::Debug for KeyedLimiterBuilder<K, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedLimiterBuilder")
-            .field("quota", &self.quota)
-            .field("name", &self.name)
-            .field("max_keys", &self.max_keys)
-            .field("when_full", &self.when_full)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Limit for KeyedLimiter<[u8]> {
-    fn try_decide(&self, key: &[u8], cost: u64) -> Option<Decision> {
-        Some(self.check_n(key, cost))
-    }
-
-    fn decide<'a>(&'a self, key: &'a [u8], cost: u64) -> BoxFuture<'a, Decision> {
-        Box::pin(async move { self.check_n(key, cost) })
-    }
-
-    fn name(&self) -> &str {
-        self.name()
-    }
-}
-
-/// Errors that want a person are reported, and the [`Outage`] policy decides.
-impl<S: RateStore> Limit for KeyedLimiter<[u8], S> {
-    fn try_decide(&self, key: &[u8], cost: u64) -> Option<Decision> {
-        self.try_check(key, cost)
-    }
-
-    fn decide<'a>(&'a self, key: &'a [u8], cost: u64) -> BoxFuture<'a, Decision> {
-        Box::pin(self.check_anyway(key, cost))
-    }
-
-    fn name(&self) -> &str {
-        self.name()
-    }
-}
-
-/// Takes the call's cost from the bucket of the call's key.
-impl Gate for KeyedLimiter<[u8]> {
-    fn try_admit(&self, call: &Call<'_>) -> Admission {
-        admission(self.reporter.name(), &self.check_n(call.key_bytes(), call.units()))
-    }
-
-    fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
-}
-
-/// Takes the call's cost from the bucket of the call's key, which the store
-/// has. Errors that want a person are reported, and the [`Outage`] policy decides.
-impl<S: RateStore> Gate for KeyedLimiter<[u8], S> {
-    fn try_admit(&self, call: &Call<'_>) -> Admission {
-        match self.try_check(call.key_bytes(), call.units()) {
-            Some(decision) => admission(self.reporter.name(), &decision),
-            None => Admission::Wait,
-        }
-    }
-
-    fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
-        Box::pin(
-            async move { admitted(self.reporter.name(), &self.check_anyway(call.key_bytes(), call.units()).await) },
-        )
-    }
-
-    fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
-}
-
-impl IntoGate for KeyedLimiterBuilder<[u8], InMemory> {
-    fn into_gate(self) -> Result<std::sync::Arc<dyn Gate>, ConfigError> {
-        self.build()?.into_gate()
-    }
-}
-
-impl<S: RateStore + 'static> IntoGate for KeyedLimiterBuilder<[u8], S> {
-    fn into_gate(self) -> Result<std::sync::Arc<dyn Gate>, ConfigError> {
-        self.build()?.into_gate()
-    }
 }
