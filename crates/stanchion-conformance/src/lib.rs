@@ -1,7 +1,8 @@
 //! The laws of Stanchion's stores, for the tests of whoever writes a backend.
 //!
 //! Each law is a function that panics where the law is broken. [`rate_laws!`]
-//! makes a test of each:
+//! makes a test of each, named after it. It needs tokio among your
+//! dev-dependencies, with the features `macros` and `rt-multi-thread`.
 //!
 //! ```
 //! use std::sync::Arc;

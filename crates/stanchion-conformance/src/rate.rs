@@ -60,7 +60,7 @@ macro_rules! rate_laws {
         );
     };
     ($subject:path: $($law:ident)*) => {
-        $(#[tokio::test]
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $law() {
             $crate::rate::$law(&$subject().await).await;
         })*

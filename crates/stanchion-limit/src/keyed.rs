@@ -23,7 +23,8 @@ use crate::{Outage, Quota, gcra};
 /// One rate limit for each key: in any window of length `W`, each admits at
 /// most `burst + ⌊W · count / period⌋` units.
 ///
-/// `K` is the type of the keys: `str`, `IpAddr`, `u64`, whatever is [`Hash`].
+/// `K` is the type of the keys: `str` (rather than `String`), `IpAddr`, `u64`, a
+/// tuple such as `(&str, u64)`, whatever is [`Hash`].
 /// `S` is where the states are: in this process, or in a [`RateStore`] that all
 /// instances share, for keys that are [`Key`].
 ///
@@ -54,7 +55,10 @@ use crate::{Outage, Quota, gcra};
 ///
 /// # On a store
 /// The same checks, awaited, and an [`Outage`] policy for when the store gives
-/// no answer.
+/// no answer. Limiters of one name share their states: that is how the instances
+/// of a service share a limit. Two quotas under one name, as while a new version
+/// is rolled out, cut each other's debts; give a changed quota a new name where
+/// that matters.
 ///
 /// ```
 /// use stanchion_limit::{KeyedLimiter, MemoryRateStore, Outage, Quota};
@@ -62,7 +66,7 @@ use crate::{Outage, Quota, gcra};
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// let store = MemoryRateStore::new(10_000); // or `RedisRateStore`
 /// let limiter: KeyedLimiter<str, _> =
-///     KeyedLimiter::builder(Quota::per_minute(100).burst(20)).on(store, Outage::Admit).build()?;
+///     KeyedLimiter::builder(Quota::per_minute(100).burst(20)).name("api").on(store, Outage::Admit).build()?;
 /// let decision = limiter.check("alice").await?;
 /// assert_eq!((decision.allowed(), decision.remaining()), (true, 19));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -82,7 +86,7 @@ pub struct KeyedLimiter<K: ?Sized, S = InMemory> {
     /// What the table counts with in an outage.
     share: Option<TokenBucket>,
     health: Health,
-    key: PhantomData<fn(&K)>,
+    key: PhantomData<fn() -> *const K>,
 }
 
 /// The states of a [`KeyedLimiter`] are in this process.
@@ -103,7 +107,7 @@ impl<K: ?Sized> KeyedLimiter<K> {
     pub fn builder(quota: Quota) -> KeyedLimiterBuilder<K> {
         KeyedLimiterBuilder {
             quota,
-            name: "keyed-limiter".into(),
+            name: None,
             clock: None,
             max_keys: KeyedLimiterBuilder::<K>::MAX_KEYS,
             when_full: WhenFull::default(),
@@ -124,7 +128,7 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     /// Takes `cost` units of the key's, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, key: &K, cost: u64) -> Decision {
-        self.take(key, cost, || self.clock.now(), || Some(gcra::ticks(self.limit.bucket(), self.clock.now())))
+        self.take(key, cost, || self.clock.now(), || self.now_again())
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -204,6 +208,9 @@ impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
                 return Ok(self.without_store(hash, cost, retry));
             }
         }
+        if result.is_err() {
+            self.health.count_failure();
+        }
         // An error that wants a person is an answer, too: it is not hidden behind a policy.
         if self.health.answered(episode) {
             self.reporter.store_recovered();
@@ -269,6 +276,13 @@ impl<K: ?Sized, S> KeyedLimiter<K, S> {
         *self.limit.bucket()
     }
 
+    /// The time in ticks, for the rare occasion that it is wanted twice.
+    #[cold]
+    #[inline(never)]
+    fn now_again(&self) -> Option<u64> {
+        Some(gcra::ticks(self.limit.bucket(), self.clock.now()))
+    }
+
     /// How it stands now.
     pub fn snapshot(&self) -> KeyedSnapshot {
         KeyedSnapshot {
@@ -310,8 +324,9 @@ pub struct KeyedSnapshot {
     pub keys_turned_away: u64,
     /// Keys in debt that were forgotten for new ones.
     pub keys_forgotten: u64,
-    /// Requests to which the store gave no answer.
+    /// Requests that the store didn't decide: it gave no answer, or refused.
     pub store_failures: u64,
-    /// Whether the store is left alone at present, and the outage policy decides.
+    /// Whether the outage policy decides at present. Only a request finds out that
+    /// the store has recovered.
     pub store_is_ill: bool,
 }

@@ -45,6 +45,15 @@
 //! # The limiter as a gate
 //! [`Limiter`], and [`KeyedLimiter`] of `[u8]`, are [`Gate`]s: they stand in a
 //! pipeline beside breakers and bulkheads, and read key and cost from the call.
+//!
+//! # Features
+//! | feature | what it adds |
+//! |---|---|
+//! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it |
+//! | `serde` | [`Quota`], [`WhenFull`] and [`Outage`] as configuration, snapshots as data |
+//! | `tracing` | DEBUG for each refusal, WARN when a store gives no answer, INFO when it does again |
+//! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), registered when a limiter is built: install the recorder before |
+//! | `test-util` | limiters follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 

@@ -12,7 +12,7 @@ use stanchion_core::{BoxFuture, Decision};
 /// [`KeyedLimiter`](crate::KeyedLimiter) of `[u8]`, in memory or on a store.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't limit requests by their bytes",
-    note = "a keyed limiter in a layer is a `KeyedLimiter<[u8]>`, or a `KeyedLimiter<[u8], S>` on a store"
+    note = "a keyed limiter in a layer is a `KeyedLimiter<[u8]>`, or a `KeyedLimiter<[u8], S>` on a store; if this is a builder, `.build()?` is missing"
 )]
 pub trait Limit: Send + Sync {
     /// Takes `cost` units of the key's, or none, if it can be told at once;

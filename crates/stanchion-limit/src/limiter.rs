@@ -73,7 +73,7 @@ impl Limiter {
     /// Takes `cost` units, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, cost: u64) -> Decision {
-        self.take(self.clock.now(), cost, || Some(self.now()))
+        self.take(self.clock.now(), cost, || self.now_again())
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -94,9 +94,11 @@ impl Limiter {
         decision
     }
 
-    /// The time in ticks.
-    fn now(&self) -> u64 {
-        gcra::ticks(&self.bucket, self.clock.now())
+    /// The time in ticks, for the rare occasion that it is wanted twice.
+    #[cold]
+    #[inline(never)]
+    fn now_again(&self) -> Option<u64> {
+        Some(gcra::ticks(&self.bucket, self.clock.now()))
     }
 
     /// What it is called in rejections and telemetry.
@@ -106,7 +108,7 @@ impl Limiter {
 
     /// How it stands now. Takes nothing.
     pub fn snapshot(&self) -> LimiterSnapshot {
-        let decision = self.cell.take(&self.bucket, self.now(), 0, || None);
+        let decision = self.cell.take(&self.bucket, gcra::ticks(&self.bucket, self.clock.now()), 0, || None);
         LimiterSnapshot {
             name: self.name().to_owned(),
             limit: decision.limit(),

@@ -16,6 +16,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// decides by this policy at once; then a single request tries the store again.
 /// So an outage costs one deadline a second, not one a request, after a first
 /// deadline in which those wait that had asked before it was noticed.
+///
+/// As configuration: `"admit"`, `"refuse"`, `{"local_share":{"instances":4}}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -136,7 +138,7 @@ impl Health {
     /// The store gave no answer to a question of this episode; the time after
     /// which it is tried again.
     pub(crate) fn failed(&self, asked: Episode, now: Moment) -> Duration {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.count_failure();
         if asked == self.episode() {
             self.resume.store((now + self.pause).as_nanos(), Ordering::Relaxed);
             if !asked.is_ill() {
@@ -149,6 +151,11 @@ impl Health {
     /// The store answered a question of this episode; whether that is news.
     pub(crate) fn answered(&self, asked: Episode) -> bool {
         asked.is_ill() && self.begin_after(asked)
+    }
+
+    /// The store did not decide.
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn failures(&self) -> u64 {

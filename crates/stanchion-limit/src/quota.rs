@@ -27,7 +27,9 @@ use stanchion_core::{ConfigError, TokenBucket};
 ///
 /// # As configuration
 /// With the feature `serde`: `{ "count": 100, "period": "1m", "burst": 20 }`,
-/// where `burst` may be left out.
+/// where `burst` may be left out. A period is written as in `humantime`: "250ms",
+/// "1s", "1m", "1h", "1day"; mind that "1M" is a month. [`bucket`](Self::bucket)
+/// tells whether the quota can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Quota {

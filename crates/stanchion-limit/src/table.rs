@@ -44,6 +44,8 @@ use crate::gcra::{Step, step_by_clock};
 use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// What to do with a new key when no slot for it is out of debt.
+///
+/// As configuration: `"refuse"`, `"forget"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

@@ -22,6 +22,7 @@ struct Counters {
     never_fits: metrics::Counter,
     keys_full: metrics::Counter,
     store_unavailable: metrics::Counter,
+    degraded: metrics::Counter,
     store_failures: metrics::Counter,
 }
 
@@ -38,6 +39,7 @@ impl Counters {
             never_fits: decisions("never_fits"),
             keys_full: decisions("keys_full"),
             store_unavailable: decisions("store_unavailable"),
+            degraded: metrics::counter!("stanchion_limit_degraded_total", "limiter" => name.as_str().to_owned()),
             store_failures: metrics::counter!(
                 "stanchion_limit_store_failures_total", "limiter" => name.as_str().to_owned()
             ),
@@ -46,6 +48,9 @@ impl Counters {
 
     fn decided(&self, decision: &Decision) {
         use stanchion_core::Verdict;
+        if decision.degraded() {
+            self.degraded.increment(1);
+        }
         match decision.verdict() {
             Verdict::Allowed => self.allowed.increment(1),
             Verdict::NeverFits => self.never_fits.increment(1),

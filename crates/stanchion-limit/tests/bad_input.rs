@@ -166,3 +166,29 @@ fn a_memory_store_is_bounded_and_says_so() {
     clock.advance(Duration::from_secs(60));
     assert!((20_000..20_004).all(|key| ask(key).allowed()));
 }
+
+/// On a store a limiter's name is its identity: two that were never named would
+/// share their states, and cut each other's debts.
+#[test]
+fn a_limiter_on_a_store_must_have_a_name() {
+    use stanchion_limit::{MemoryRateStore, Outage};
+
+    let unnamed = KeyedLimiter::<str>::builder(Quota::per_second(1)).on(MemoryRateStore::new(1), Outage::Admit);
+    assert_eq!(unnamed.build().unwrap_err().field(), "name");
+    let empty = KeyedLimiter::<str>::builder(Quota::per_second(1)).name("").on(MemoryRateStore::new(1), Outage::Admit);
+    assert_eq!(empty.build().unwrap_err().field(), "name");
+}
+
+/// A key of borrowed parts is as good as any.
+#[test]
+fn a_key_may_be_borrowed_for_the_moment() {
+    let limiter: KeyedLimiter<(&'static str, u64)> = KeyedLimiter::new(Quota::per_hour(1)).unwrap();
+    let check = |limiter: &KeyedLimiter<(&'static str, u64)>, tenant: &str| {
+        fn shorter<'a, 'l>(limiter: &'l KeyedLimiter<(&'static str, u64)>) -> &'l KeyedLimiter<(&'a str, u64)> {
+            limiter
+        }
+        shorter(limiter).check(&(tenant, 7)).allowed()
+    };
+    let tenant = String::from("alice");
+    assert!(check(&limiter, &tenant) && !check(&limiter, &tenant));
+}

@@ -36,7 +36,7 @@ fn a_keyed_limiter_reads_the_key_of_the_call() {
 #[tokio::test]
 async fn on_a_store_it_is_the_same_gate() {
     let store = MemoryRateStore::new(100);
-    let gate = KeyedLimiter::builder(Quota::per_hour(1)).on(store, Outage::Refuse).into_gate().unwrap();
+    let gate = KeyedLimiter::builder(Quota::per_hour(1)).name("api").on(store, Outage::Refuse).into_gate().unwrap();
     let call = Call::new().key("alice");
     assert!(Permit::new(&gate, &call).await.is_ok());
     assert_eq!(Permit::new(&gate, &call).await.unwrap_err().kind(), RejectionKind::RateLimited);

@@ -42,6 +42,7 @@ fn setting(outage: Outage) -> Setting {
     let inner = MemoryRateStore::with_clock(100, clock.clone());
     let store = Arc::new(Flaky { inner, fails: None.into(), asked: AtomicU32::new(0) });
     let limiter = KeyedLimiter::builder(Quota::per_second(1).burst(10))
+        .name("api")
         .clock(clock.clone())
         .on(store.clone(), outage)
         .build()
@@ -150,8 +151,11 @@ async fn as_a_gate_it_follows_the_policy_whatever_the_error() {
         for kind in [StoreErrorKind::Refused, StoreErrorKind::Unavailable] {
             let setting = setting(outage);
             setting.fail(kind);
-            let gate: KeyedLimiter<[u8], _> =
-                KeyedLimiter::builder(Quota::per_second(1)).on(setting.store.clone(), outage).build().unwrap();
+            let gate: KeyedLimiter<[u8], _> = KeyedLimiter::builder(Quota::per_second(1))
+                .name("api")
+                .on(setting.store.clone(), outage)
+                .build()
+                .unwrap();
             let call = Call::new().key("alice");
             let admitted = Permit::new(&gate, &call).await;
             assert_eq!(admitted.is_ok(), admits);
@@ -166,6 +170,7 @@ async fn as_a_gate_it_follows_the_policy_whatever_the_error() {
 fn a_share_of_nothing_is_refused_at_build() {
     let built = |instances| {
         KeyedLimiter::<str>::builder(Quota::per_second(10))
+            .name("api")
             .on(MemoryRateStore::new(1), Outage::LocalShare { instances })
             .build()
             .map(drop)

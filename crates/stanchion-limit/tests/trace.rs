@@ -110,6 +110,7 @@ fn a_store_that_fails_is_a_warning() {
         assert!(decision.allowed() && decision.degraded());
     });
     assert_eq!(counters.count("stanchion_limit_store_failures_total limiter=api"), 1);
+    assert_eq!(counters.count("stanchion_limit_degraded_total limiter=api"), 1);
     assert_eq!(events.count("WARN"), 1);
     assert_eq!(events.count("gone fishing"), 1);
 }

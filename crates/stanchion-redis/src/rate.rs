@@ -53,12 +53,18 @@ impl RedisRateStore {
     /// It connects at the first decision, in the background, and again whenever
     /// the connection is lost; so a service starts while its Redis is away.
     ///
-    /// # Errors
-    /// A `url` that is none. Whether anybody answers there is not asked.
+    /// Several limiters share one connection by sharing the store in an
+    /// [`Arc`](std::sync::Arc). For TLS, sentinels or a cluster make a connection
+    /// with the `redis` crate, 1.x, and hand it to [`new`](Self::new).
     ///
-    /// # Panics
-    /// Outside a tokio runtime.
+    /// # Errors
+    /// A `url` that is none, or no tokio runtime around the call. Whether anybody
+    /// answers there is not asked.
     pub fn connect(url: &str) -> Result<Self, StoreError> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            let message = "redis: a store is to be connected inside a tokio runtime";
+            return Err(StoreError::new(StoreErrorKind::Refused, message));
+        }
         let unusable = |error: redis::RedisError| {
             let message =
                 format!("redis: the URL can't be used, which should be like redis://127.0.0.1:6379/ : {error}");

@@ -16,7 +16,7 @@ fn store(server: &RedisServer) -> RedisRateStore {
 async fn a_decision_is_one_round_trip_and_a_refusal_writes_nothing() {
     let server = RedisServer::start();
     let limiter: KeyedLimiter<str, _> =
-        KeyedLimiter::builder(Quota::per_hour(10)).on(store(&server), Outage::Refuse).build().unwrap();
+        KeyedLimiter::builder(Quota::per_hour(10)).name("api").on(store(&server), Outage::Refuse).build().unwrap();
     // Connects, and makes the script known.
     assert!(limiter.check("other").await.unwrap().allowed());
     server.command(&["CONFIG", "RESETSTAT"]);

@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_millis(300);
 
 fn limiter(server: &RedisServer, outage: Outage) -> KeyedLimiter<str, RedisRateStore> {
     let store = RedisRateStore::connect(&server.url()).unwrap().deadline(DEADLINE);
-    KeyedLimiter::builder(Quota::per_hour(9)).on(store, outage).build().unwrap()
+    KeyedLimiter::builder(Quota::per_hour(9)).name("api").on(store, outage).build().unwrap()
 }
 
 /// Asks until the decision is what is wanted: recovery takes its pause, and
@@ -145,10 +145,10 @@ async fn a_decision_has_a_deadline() {
 async fn somebody_elses_key_and_a_missing_right_are_errors() {
     let server = RedisServer::start();
     let limiter = limiter(&server, Outage::Admit);
-    server.command(&["LPUSH", "stanchion:rate:{list}:keyed-limiter", "x"]);
+    server.command(&["LPUSH", "stanchion:rate:{list}:api", "x"]);
     let error = limiter.check("list").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error}");
-    server.command(&["SET", "stanchion:rate:{text}:keyed-limiter", "hello"]);
+    server.command(&["SET", "stanchion:rate:{text}:api", "hello"]);
     let error = limiter.check("text").await.unwrap_err();
     assert!(error.to_string().contains("not the state of a rate limit"), "{error}");
     server.command(&["ACL", "SETUSER", "default", "-evalsha"]);
@@ -177,8 +177,11 @@ async fn a_server_that_talks_nonsense_is_an_outage() {
             }
         });
         let store = RedisRateStore::connect(&url).unwrap().deadline(DEADLINE);
-        let limiter: KeyedLimiter<str, _> =
-            KeyedLimiter::builder(Quota::per_hour(4)).on(store, Outage::LocalShare { instances: 2 }).build().unwrap();
+        let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_hour(4))
+            .name("api")
+            .on(store, Outage::LocalShare { instances: 2 })
+            .build()
+            .unwrap();
         let decision = limiter.check("k").await.unwrap();
         assert!(decision.allowed() && decision.degraded() && decision.remaining() == 1, "{nonsense:?}: {decision:?}");
         server.abort();
@@ -207,7 +210,7 @@ async fn a_connection_that_died_without_a_word_is_replaced() {
         }
     });
     let store = RedisRateStore::connect(&url).unwrap().deadline(DEADLINE);
-    let limiter = KeyedLimiter::builder(Quota::per_hour(9)).on(store, Outage::Admit).build().unwrap();
+    let limiter = KeyedLimiter::builder(Quota::per_hour(9)).name("api").on(store, Outage::Admit).build().unwrap();
     assert!(limiter.check("probe").await.unwrap().degraded());
     assert!(until(&limiter, |decision| !decision.degraded()).await.allowed());
     proxy.abort();

@@ -44,6 +44,10 @@ impl<'r> RequestHead<'r> {
 /// let request = http::Request::get("/orders?page=2").body(()).unwrap();
 /// assert_eq!(by_path.key(&RequestHead::of(&request)).unwrap(), "/orders".as_bytes());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't find a request's key",
+    note = "use `Header::new(\"x-api-key\")?`, `ForwardedFor::proxies(1)?`, or a closure `|head: &RequestHead<'_>| -> Option<String>`"
+)]
 pub trait KeyExtractor: Send + Sync {
     /// The key, or `None` where the request has none.
     fn key<'r>(&self, head: &RequestHead<'r>) -> Option<Cow<'r, [u8]>>;
@@ -56,6 +60,10 @@ impl<F: Fn(&RequestHead<'_>) -> Option<String> + Send + Sync> KeyExtractor for F
 }
 
 /// The value of a header, such as an API key. Of several the first.
+///
+/// Unless something further out has checked it, strangers choose it: then the
+/// limiter wants [`WhenFull::Forget`](stanchion_limit::WhenFull), or a flood of
+/// made-up keys fills its table, and new keys are answered 503.
 #[derive(Debug, Clone)]
 pub struct Header(HeaderName);
 
@@ -110,7 +118,7 @@ impl ForwardedFor {
     /// Behind this many proxies of one's own.
     ///
     /// # Errors
-    /// None at all: without a proxy the header is the client's own invention.
+    /// A count of 0: without a proxy the header is the client's own invention.
     pub fn proxies(count: usize) -> Result<Self, ConfigError> {
         if count == 0 {
             return Err(ConfigError::new(

@@ -34,11 +34,15 @@
 //!
 //! ```
 //! use axum::{Router, routing::get};
-//! use stanchion_limit::{KeyedLimiter, Quota};
+//! use stanchion_limit::{KeyedLimiter, Quota, WhenFull};
 //! use stanchion_tower::{ForwardedFor, RateLimitLayer};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let limiter = KeyedLimiter::<[u8]>::new(Quota::per_minute(60))?;
+//! // Strangers choose their addresses: a flood of them must not lock others out.
+//! let limiter = KeyedLimiter::<[u8]>::builder(Quota::per_minute(60))
+//!     .name("clients")
+//!     .when_full(WhenFull::Forget)
+//!     .build()?;
 //! let app: Router = Router::new()
 //!     .route("/orders", get(|| async { "orders" }))
 //!     .route_layer(RateLimitLayer::new(limiter, ForwardedFor::proxies(1)?))

@@ -55,7 +55,8 @@ const KEYS: [Option<&str>; 6] = [Some("a"), Some("a"), Some("b"), None, None, So
 #[tokio::test]
 async fn in_memory_and_on_a_store_the_same_requests_are_refused() {
     let memory = KeyedLimiter::new(Quota::per_hour(1)).unwrap();
-    let store = KeyedLimiter::builder(Quota::per_hour(1)).on(Slow(MemoryRateStore::new(100)), Outage::Refuse);
+    let store =
+        KeyedLimiter::builder(Quota::per_hour(1)).name("api").on(Slow(MemoryRateStore::new(100)), Outage::Refuse);
     let limiters: [Arc<dyn Limit>; 2] = [Arc::new(memory), Arc::new(store.build().unwrap())];
     for limiter in limiters {
         let outcome = statuses(RateLimitLayer::new(limiter, by_header()), &KEYS).await;
@@ -128,7 +129,7 @@ async fn what_is_not_the_clients_doing_is_503() {
         }
     }
     for (outage, expected) in [(Outage::Refuse, 503), (Outage::Admit, 200)] {
-        let limiter = KeyedLimiter::builder(Quota::per_hour(1)).on(Away, outage).build().unwrap();
+        let limiter = KeyedLimiter::builder(Quota::per_hour(1)).name("api").on(Away, outage).build().unwrap();
         let (statuses, _) = statuses(RateLimitLayer::new(limiter, by_header()), &KEYS).await;
         assert_eq!(statuses, [expected; 6]);
     }
@@ -137,7 +138,8 @@ async fn what_is_not_the_clients_doing_is_503() {
 /// Dropped while the store is asked, the request never reaches the service.
 #[tokio::test]
 async fn a_call_dropped_while_the_store_is_asked_is_not_made() {
-    let limiter = KeyedLimiter::builder(Quota::per_hour(1)).on(Slow(MemoryRateStore::new(100)), Outage::Refuse);
+    let limiter =
+        KeyedLimiter::builder(Quota::per_hour(1)).name("api").on(Slow(MemoryRateStore::new(100)), Outage::Refuse);
     let reached = Arc::new(AtomicU32::new(0));
     let counter = reached.clone();
     let mut service = ServiceBuilder::new()

@@ -16,14 +16,18 @@ use crate::{Answer, ConfigError, Name, StoreError};
 /// 4. *One arithmetic.* A limit has, for each key, a time `tat` at which its
 ///    bucket is full. With `debt = max(tat - now, 0)`, a request of `cost`
 ///    ticks is allowed when `debt + cost <= capacity`, and then
-///    `tat = now + debt + cost`. All are integers, in ticks.
-/// 5. *The store's clock*, read once in a decision.
+///    `tat = now + debt + cost`. All are integers, in ticks. A state outlives its
+///    quota, and another quota's ticks may be others: keep their number in a
+///    nanosecond beside it, and convert rounding up. A key without state has
+///    `tat = now`.
+/// 5. *The store's clock*, read once in a decision. (Not checked.)
 /// 6. *Time that steps back.* A debt above `capacity + tolerance` can't have
 ///    come from this limit; it is cut to `capacity`, as if the bucket were
 ///    empty now, and that is written. So is the debt left by a larger quota.
 /// 7. *Never fits.* A cost above a limit's burst is answered
 ///    [`NeverFits`](crate::Verdict::NeverFits), and nothing is written.
-/// 8. *Bounded.* State that has become equal to no state goes away by itself.
+/// 8. *Bounded.* State that has become equal to no state goes away by itself. (Not
+///    checked.)
 ///
 /// # Cancellation
 /// Dropping the answer of a remote store leaves open whether the tokens were

@@ -16,13 +16,13 @@ use crate::{Outage, Quota};
 #[must_use = "a builder builds nothing until it is told to"]
 pub struct KeyedLimiterBuilder<K: ?Sized, S = InMemory> {
     pub(super) quota: Quota,
-    pub(super) name: Name,
+    pub(super) name: Option<Name>,
     pub(super) clock: Option<Clock>,
     pub(super) max_keys: usize,
     pub(super) when_full: WhenFull,
     pub(super) store: S,
     pub(super) outage: Outage,
-    pub(super) key: PhantomData<fn(&K)>,
+    pub(super) key: PhantomData<fn() -> *const K>,
 }
 
 impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
@@ -38,9 +38,10 @@ impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
     }
 
     /// What it is called in rejections, in telemetry, and in a store, where
-    /// limiters of one name share their states. Default: `keyed-limiter`.
+    /// limiters of one name share their states: there it must be given. Default in
+    /// memory: `keyed-limiter`.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
+        self.name = Some(name.into());
         self
     }
 
@@ -79,11 +80,12 @@ impl<K: ?Sized, S> KeyedLimiterBuilder<K, S> {
             let limit = format_args!("must be 1 to {}", Self::MOST_KEYS).to_string();
             return Err(ConfigError::new("max_keys", self.max_keys, limit));
         }
+        let name = self.name.unwrap_or_else(|| "keyed-limiter".into());
         let hasher = KeyHasher::new();
         let max_keys = if needs_table { self.max_keys } else { 0 };
         Ok(KeyedLimiter {
-            limit: RateLimit::new(self.name.clone(), bucket),
-            reporter: Reporter::new(self.name),
+            limit: RateLimit::new(&name, bucket),
+            reporter: Reporter::new(name),
             clock: self.clock.unwrap_or_default(),
             health: Health::new(hasher.hash("pause")),
             hasher,
@@ -111,9 +113,13 @@ impl<K: ?Sized, S: RateStore> KeyedLimiterBuilder<K, S> {
     /// The limiter.
     ///
     /// # Errors
-    /// Names the field that can't be honoured: `instances` too, where the
-    /// quota is too small to be divided by it.
+    /// Names the field that can't be honoured: `instances` too, where the quota is
+    /// too small to be divided by it, and `name`, which a store must have.
     pub fn build(self) -> Result<KeyedLimiter<K, S>, ConfigError> {
+        if self.name.as_ref().is_none_or(|name| name.as_str().is_empty()) {
+            let limit = "must be given: on a store, limiters of one name share their states";
+            return Err(ConfigError::new("name", "not set", limit));
+        }
         let share = self.outage.share(&self.quota.bucket()?)?;
         self.assemble(share.is_some(), share)
     }

@@ -6,7 +6,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use stanchion_core::Decision;
 
 /// Which headers tell a client how it stands. A refusal has `Retry-After` in
-/// any case, in whole seconds, rounded up (RFC 9110, section 10.2.3).
+/// any case, in whole seconds, rounded up (RFC 9110, section 10.2.3), unless it is
+/// for good: a cost above the burst.
 ///
 /// Whole seconds are all that these headers can say. A quota of 30 a second with
 /// a burst of 20 becomes `q=20;w=1`, and each of its refusals `Retry-After: 1`,
