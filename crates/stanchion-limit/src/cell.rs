@@ -2,7 +2,7 @@
 
 use stanchion_core::{Decision, TokenBucket};
 
-use crate::gcra::{Step, step_by_clock};
+use crate::gcra::{Step, second_look, step};
 use crate::sync::{AtomicU64, Ordering};
 
 /// One bucket's state. All of it is in the one number, so that every change is
@@ -34,11 +34,14 @@ impl TatCell {
         // one fails the swap.
         let mut tat = self.0.load(Ordering::Relaxed);
         loop {
-            let (next, decision) = match step_by_clock(bucket, tat, reading, cost, &again) {
+            let (next, decision) = match step(bucket, tat, reading, cost) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
                 Step::Refuse { debt } => return Decision::refused_by(bucket, debt, cost),
-                Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
+                Step::Cut { .. } => match second_look(bucket, tat, reading, cost, again()) {
+                    (Some(next), decision) => (next, decision),
+                    (None, decision) => return decision,
+                },
             };
             match self.0.compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return decision,

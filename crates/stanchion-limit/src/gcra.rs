@@ -17,9 +17,9 @@
 //! The cut is the one step that takes `tat` back. It must not be taken for a
 //! reading that is merely old, of a thread that was held up: so an executor in
 //! memory reads its clock again before it cuts, after it has loaded the state
-//! ([`step_by_clock`]); then only a clock that has stepped back is left to explain it.
+//! ([`second_look`]); then only a clock that has stepped back is left to explain it.
 
-use stanchion_core::TokenBucket;
+use stanchion_core::{Decision, TokenBucket};
 
 /// What one request does to a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,22 +84,27 @@ pub const fn step(bucket: &TokenBucket, tat: u64, now: u64, cost: u64) -> Step {
     }
 }
 
-/// The step at a `reading` that may be old. Before a cut, `again` reads the clock
-/// once more, `tat` having been loaded before; where it can't, nothing is cut.
-#[inline]
-pub(crate) fn step_by_clock(
+/// What becomes of a state that is to be cut by a `reading` which may be old:
+/// `now` is the clock, read once more after `tat` was loaded, or `None` where it
+/// can't be, and then nothing is cut. The new state, if there is one, and the
+/// decision.
+#[cold]
+#[inline(never)]
+pub(crate) fn second_look(
     bucket: &TokenBucket,
     tat: u64,
     reading: u64,
     cost: u64,
-    again: impl FnOnce() -> Option<u64>,
-) -> Step {
-    match step(bucket, tat, reading, cost) {
-        Step::Cut { .. } => match again() {
-            Some(now) => step(bucket, tat, now, cost),
-            None => Step::Refuse { debt: debt(tat, reading) },
-        },
-        step => step,
+    now: Option<u64>,
+) -> (Option<u64>, Decision) {
+    let Some(now) = now else {
+        return (None, Decision::refused_by(bucket, debt(tat, reading), cost));
+    };
+    match step(bucket, tat, now, cost) {
+        Step::Take { tat, debt } => (Some(tat), Decision::allowed_by(bucket, debt)),
+        Step::Look { debt } => (None, Decision::allowed_by(bucket, debt)),
+        Step::Refuse { debt } => (None, Decision::refused_by(bucket, debt, cost)),
+        Step::Cut { tat } => (Some(tat), Decision::refused_by(bucket, bucket.capacity(), cost)),
     }
 }
 

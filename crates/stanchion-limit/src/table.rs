@@ -40,7 +40,7 @@
 
 use stanchion_core::{Decision, TokenBucket};
 
-use crate::gcra::{Step, step_by_clock};
+use crate::gcra::{Step, second_look, step};
 use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// What to do with a new key when no slot for it is out of debt.
@@ -146,9 +146,12 @@ impl Table {
                     None => continue,
                 }
             };
-            let (next, decision) = match step_by_clock(bucket, slot.state, reading, cost, &again) {
+            let (next, decision) = match step(bucket, slot.state, reading, cost) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
-                Step::Cut { tat: next } => (next, Decision::refused_by(bucket, bucket.capacity(), cost)),
+                Step::Cut { .. } => match second_look(bucket, slot.state, reading, cost, again()) {
+                    (Some(next), decision) => (next, decision),
+                    (None, decision) => return decision,
+                },
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
                 // Relaxed: the loads of `find` came before; see point 3 above.
                 Step::Refuse { debt } if slot.tat.load(Ordering::Relaxed) == slot.state => {

@@ -57,6 +57,9 @@ const MOST_TICKS: u128 = 1 << 62;
 pub struct TokenBucket {
     interval: u64,
     burst: u64,
+    // Both follow from the others; a check needs them ready.
+    capacity: u64,
+    tolerance: u64,
     ticks_per_nano: u32,
 }
 
@@ -92,13 +95,19 @@ impl TokenBucket {
             });
         }
         match compiled(count_wide, period_nanos, refill_nanos, u128::from(burst)) {
-            Some((interval, ticks_per_nano)) => Ok(Self { interval, burst, ticks_per_nano }),
+            Some((interval, ticks_per_nano)) => Ok(Self::from_parts(interval, burst, ticks_per_nano)),
             None => Err(ConfigError::new(
                 "count",
                 format_args!("{count} per {period:?}"),
                 "too fast to be met within 0.01 %; count in larger units, such as KiB for bytes",
             )),
         }
+    }
+
+    /// Of parts whose product is known to fit.
+    const fn from_parts(interval: u64, burst: u64, ticks_per_nano: u32) -> Self {
+        let tolerance = 1_000_000_000 * ticks_per_nano as u64;
+        Self { interval, burst, capacity: burst * interval, tolerance, ticks_per_nano }
     }
 
     /// The most tokens that it holds.
@@ -122,7 +131,7 @@ impl TokenBucket {
     /// The ticks in which an empty bucket fills: `burst * interval`.
     #[inline]
     pub const fn capacity(&self) -> u64 {
-        self.burst * self.interval
+        self.capacity
     }
 
     /// The ticks that `cost` tokens take, or `None` if it is above the burst
@@ -136,7 +145,7 @@ impl TokenBucket {
     /// trace of a clock that stepped back, or of a larger quota: one second.
     #[inline]
     pub const fn tolerance(&self) -> u64 {
-        1_000_000_000 * self.ticks_per_nano as u64
+        self.tolerance
     }
 
     /// Ticks as time, rounded up to a nanosecond.
@@ -172,7 +181,7 @@ impl TokenBucket {
         }
         // burst * interval does not grow: ⌊burst / parts⌋ * (interval * parts) <= burst * interval.
         match self.interval.checked_mul(parts) {
-            Some(interval) => Ok(Self { interval, burst, ticks_per_nano: self.ticks_per_nano }),
+            Some(interval) => Ok(Self::from_parts(interval, burst, self.ticks_per_nano)),
             None => Err(error("the share of each is too small")),
         }
     }
