@@ -50,6 +50,25 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// What is said to the request of `cost` ticks.
+    pub const fn decision(&self, bucket: &TokenBucket, cost: u64) -> Decision {
+        match *self {
+            Self::Take { debt, .. } | Self::Look { debt } => Decision::allowed_by(bucket, debt),
+            Self::Refuse { debt } => Decision::refused_by(bucket, debt, cost),
+            Self::Cut { .. } => Decision::refused_by(bucket, bucket.capacity(), cost),
+        }
+    }
+
+    /// The new state, if there is one.
+    pub const fn state(&self) -> Option<u64> {
+        match *self {
+            Self::Take { tat, .. } | Self::Cut { tat } => Some(tat),
+            Self::Look { .. } | Self::Refuse { .. } => None,
+        }
+    }
+}
+
 /// What a request for `cost` ticks at `now` does to a bucket in state `tat`.
 ///
 /// `cost` is at most `bucket.capacity()`: [`TokenBucket::cost`] sees to that.
@@ -100,12 +119,8 @@ pub(crate) fn second_look(
     let Some(now) = now else {
         return (None, Decision::refused_by(bucket, debt(tat, reading), cost));
     };
-    match step(bucket, tat, now, cost) {
-        Step::Take { tat, debt } => (Some(tat), Decision::allowed_by(bucket, debt)),
-        Step::Look { debt } => (None, Decision::allowed_by(bucket, debt)),
-        Step::Refuse { debt } => (None, Decision::refused_by(bucket, debt, cost)),
-        Step::Cut { tat } => (Some(tat), Decision::refused_by(bucket, bucket.capacity(), cost)),
-    }
+    let step = step(bucket, tat, now, cost);
+    (step.state(), step.decision(bucket, cost))
 }
 
 /// How far `tat` is ahead of `now`; zero when it isn't.

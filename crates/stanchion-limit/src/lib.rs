@@ -83,7 +83,11 @@ pub use stanchion_core::{
     StoreError, TokenBucket, Verdict,
 };
 
-/// The pure step, for those who test a store against it.
+/// The pure step, for those who write a store, or test one against it.
+///
+/// A store keeps `tat` for each key and limit; one that it doesn't know has
+/// `tat = now`, with `now` in ticks: the clock's nanoseconds, wrapping times
+/// [`ticks_per_nano`](stanchion_core::TokenBucket::ticks_per_nano).
 pub mod pure {
     pub use crate::gcra::{Step, step};
 }

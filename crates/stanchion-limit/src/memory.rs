@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-
 use std::sync::{Mutex, PoisonError};
 
 use stanchion_core::{Answer, Clock, Decision, Moment, RateRequest, RateStore, StoreError, TokenBucket};
@@ -103,38 +102,31 @@ impl MemoryRateStore {
         let now = self.clock.now();
         let limits = request.limits();
         let id = |place: usize| self.hasher.hash(&(hash, limits[place].name()));
-        // First what each would say; then, if all allow, what each becomes.
-        let steps = limits.iter().enumerate().map(|(place, limit)| {
-            let bucket = limit.bucket();
-            let in_debt = shard.states.get(&id(place)).filter(|state| state.full_at > now);
-            let now = gcra::ticks(bucket, now);
-            let tat = in_debt.map_or(now, |state| state.tat(bucket));
-            let cost = bucket.cost(request.cost()).expect("a cost that never fits was turned away");
-            (step(bucket, tat, now, cost), Decision::refused_by(bucket, debt(tat, now), cost))
-        });
-        let steps: Vec<(Step, Decision)> = steps.collect();
-        let decisions = steps.iter().zip(limits).map(|((step, refused), limit)| match *step {
-            Step::Take { debt, .. } | Step::Look { debt } => Decision::allowed_by(limit.bucket(), debt),
-            Step::Refuse { .. } => *refused,
-            Step::Cut { .. } => {
-                let cost = request.cost().saturating_mul(limit.bucket().interval());
-                Decision::refused_by(limit.bucket(), limit.bucket().capacity(), cost)
-            }
-        });
+        let cost = |bucket: &TokenBucket| bucket.cost(request.cost()).expect("a cost that never fits was turned away");
+        // First what each would do; then, if all allow, what each becomes.
+        let steps: Vec<Step> = limits
+            .iter()
+            .enumerate()
+            .map(|(place, limit)| {
+                let bucket = limit.bucket();
+                let in_debt = shard.states.get(&id(place)).filter(|state| state.full_at > now);
+                let now = gcra::ticks(bucket, now);
+                step(bucket, in_debt.map_or(now, |state| state.tat(bucket)), now, cost(bucket))
+            })
+            .collect();
+        let decisions =
+            steps.iter().zip(limits).map(|(step, limit)| step.decision(limit.bucket(), cost(limit.bucket())));
         let decision = Decision::strictest(decisions).expect("a request has a limit");
-        for (place, (step, _)) in steps.iter().enumerate() {
-            let bucket = limits[place].bucket();
-            match *step {
-                Step::Cut { tat } => shard.put(id(place), State::new(bucket, now, tat)),
-                _ if !decision.allowed() => {}
-                Step::Take { tat, .. } => {
-                    // Room is made for all before any is put in: all or nothing.
-                    if place == 0 && !shard.has_room_for((0..limits.len()).map(id), now) {
-                        return Decision::keys_full(limits[0].bucket(), limits[0].bucket().interval());
-                    }
-                    shard.put(id(place), State::new(bucket, now, tat));
-                }
-                Step::Look { .. } | Step::Refuse { .. } => {}
+        // Room is made for all before any is put in: all or nothing.
+        let takes = decision.allowed() && steps.iter().any(|step| step.state().is_some());
+        if takes && !shard.has_room_for((0..limits.len()).map(id), now) {
+            return Decision::keys_full(limits[0].bucket(), limits[0].bucket().interval());
+        }
+        for (place, step) in steps.iter().enumerate() {
+            // A cut is written in any case; what is taken, only if all is.
+            let written = decision.allowed() || matches!(step, Step::Cut { .. });
+            if let Some(tat) = step.state().filter(|_| written) {
+                shard.put(id(place), State::new(limits[place].bucket(), now, tat));
             }
         }
         decision

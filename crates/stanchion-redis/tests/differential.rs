@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use stanchion_conformance::RedisServer;
-use stanchion_limit::pure::{Step, step};
+use stanchion_limit::pure::step;
 use stanchion_limit::{
     Decision, Limiter, ManualClock, MemoryRateStore, Moment, Quota, RateLimit, RateRequest, RateStore, TokenBucket,
 };
@@ -44,18 +44,9 @@ impl Pure {
         let Some(ticks) = bucket.cost(cost) else {
             return Decision::never_fits(bucket);
         };
-        match step(bucket, self.tat, now.as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())), ticks) {
-            Step::Take { tat, debt } => {
-                self.tat = tat;
-                Decision::allowed_by(bucket, debt)
-            }
-            Step::Look { debt } => Decision::allowed_by(bucket, debt),
-            Step::Refuse { debt } => Decision::refused_by(bucket, debt, ticks),
-            Step::Cut { tat } => {
-                self.tat = tat;
-                Decision::refused_by(bucket, bucket.capacity(), ticks)
-            }
-        }
+        let step = step(bucket, self.tat, now.as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())), ticks);
+        self.tat = step.state().unwrap_or(self.tat);
+        step.decision(bucket, ticks)
     }
 }
 
