@@ -25,7 +25,7 @@ impl Limit for KeyedLimiter<[u8]> {
     }
 }
 
-/// Errors that want a person are reported, and the [`Outage`] policy decides.
+/// Errors that want a person are reported, and the [`Outage`](crate::Outage) policy decides.
 impl<S: RateStore> Limit for KeyedLimiter<[u8], S> {
     fn try_decide(&self, key: &[u8], cost: u64) -> Option<Decision> {
         self.try_check(key, cost)
@@ -50,7 +50,7 @@ impl Gate for KeyedLimiter<[u8]> {
 }
 
 /// Takes the call's cost from the bucket of the call's key, which the store
-/// has. Errors that want a person are reported, and the [`Outage`] policy decides.
+/// has. Errors that want a person are reported, and the [`Outage`](crate::Outage) policy decides.
 impl<S: RateStore> Gate for KeyedLimiter<[u8], S> {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
         match self.try_check(call.key_bytes(), call.units()) {
