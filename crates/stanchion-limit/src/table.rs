@@ -159,8 +159,9 @@ impl Table {
                 }
                 Step::Refuse { .. } => continue,
             };
-            // Release: whoever acquires this state must see the tag that this thread saw.
-            if slot.swap(publishable(next), Ordering::Release) {
+            // Relaxed: a swap continues the release sequence of the publication that it
+            // changes, so whoever acquires its state sees that one's tag.
+            if slot.swap(publishable(next), Ordering::Relaxed) {
                 return decision;
             }
         }
@@ -203,8 +204,9 @@ impl Table {
             }
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
-        // Acquire: the tag is written after the claim. A failure has changed nothing.
-        if !slot.swap(CLAIMED, Ordering::Acquire) {
+        // Release: whoever learns of the claim, and so that the slot's key is gone,
+        // reads the clock no earlier than this thread did. See point 4.
+        if !slot.swap(CLAIMED, Ordering::Release) {
             return None;
         }
         // Release: whoever sees this tag sees the claim.
