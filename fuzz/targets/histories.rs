@@ -33,6 +33,11 @@ fuzz_target!(|input: Input| {
         // A pause as it is, or in intervals.
         let unit = if scaled { bucket.interval_duration() } else { Duration::from_nanos(1) };
         clock.advance(unit.checked_mul(pause & 0xff).unwrap_or(Duration::ZERO).min(Duration::from_secs(1 << 24)));
+        // Beyond half the range of its ticks, years, a direct limiter may mistake an
+        // old state for a future one; `gcra`'s tests say what it does then.
+        if clock.now().as_nanos() >= (1 << 63) / u64::from(bucket.ticks_per_nano()) {
+            break;
+        }
         let cost = u64::from(cost);
         let decision = limiter.check_n(cost);
         assert_eq!(keyed.check_n(&7, cost), decision);

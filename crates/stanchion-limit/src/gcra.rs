@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn a_state_of_half_the_range_ago_refuses_once_and_is_then_as_good_as_any() {
+        let bucket = bucket(1, 10, 2);
+        let (years, ten_later) = (1 << 63, (1 << 63) + 10);
+        assert_eq!(step(&bucket, 0, years - 1, 10), Step::Take { tat: years + 9, debt: 10 });
+        assert_eq!(step(&bucket, 0, years + 1, 10), Step::Cut { tat: years + 21 });
+        assert_eq!(step(&bucket, years + 21, ten_later + 1, 10), Step::Take { tat: ten_later + 21, debt: 20 });
+    }
+
+    #[test]
     fn to_look_costs_nothing_and_is_never_refused() {
         let bucket = bucket(1, 10, 1);
         assert_eq!(step(&bucket, 110, 100, 0), Step::Look { debt: 10 });
