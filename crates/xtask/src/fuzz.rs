@@ -11,11 +11,15 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
                         -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
                         -Ccodegen-units=1 -Cdebug-assertions=yes";
 
-/// Runs each target for some seconds.
+/// Without arguments a fixed number of inputs from a fixed seed, so that what
+/// passes here passes elsewhere; to look for news, a number of seconds.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let seconds: u32 = match arguments.first() {
-        None => 20,
-        Some(text) => text.parse().map_err(|_| format!("`fuzz {text}`: how many seconds is that?"))?,
+    let effort = match arguments.first() {
+        None => ["-seed=1".to_owned(), "-runs=500000".to_owned()],
+        Some(text) => {
+            let seconds: u32 = text.parse().map_err(|_| format!("`fuzz {text}`: how many seconds is that?"))?;
+            ["-seed=0".to_owned(), format!("-max_total_time={seconds}")]
+        }
     };
     let folder = fs::canonicalize(root()).map_err(|error| error.to_string())?.join("fuzz");
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -31,13 +35,12 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         for made in [&corpus, &artifacts] {
             fs::create_dir_all(made).map_err(|error| format!("{}: {error}", made.display()))?;
         }
-        let limit = format!("-max_total_time={seconds}");
         let found = format!("-artifact_prefix={}/", artifacts.display());
         let program = program.to_str().ok_or("the workspace has no name in UTF-8")?;
         let corpus = corpus.to_str().ok_or("the workspace has no name in UTF-8")?;
         with_environment(
             program,
-            &[corpus, &limit, &found, "-max_len=4096", "-print_final_stats=1", "-verbosity=0"],
+            &[corpus, &effort[0], &effort[1], &found, "-max_len=4096", "-print_final_stats=1", "-verbosity=0"],
             &[],
         )?;
     }

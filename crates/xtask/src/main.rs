@@ -25,7 +25,7 @@ cargo xtask COMMAND
   examples           runs every example
   scratch            a crate outside the workspace that uses stanchion-limit alone, written from its docs
   loom               every interleaving of the lock-free parts
-  fuzz [SECONDS]     each fuzz target for so long (default 20), without nightly
+  fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
   compare WHAT       limit: beside governor and others; redis: beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
 ";
