@@ -59,6 +59,8 @@ mod attempt;
 mod call;
 mod classify;
 mod clock;
+#[cfg(feature = "serde")]
+pub mod duration_text;
 mod error;
 mod gate;
 mod key;

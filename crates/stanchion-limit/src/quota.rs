@@ -36,7 +36,7 @@ pub struct Quota {
     /// Units per period.
     count: u64,
     /// The period: "250ms", "1s", "1m", "1day".
-    #[cfg_attr(feature = "serde", serde(with = "period"))]
+    #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text"))]
     period: Duration,
     /// Units at once. Default: `count`.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
@@ -84,23 +84,6 @@ impl Quota {
     }
 }
 
-/// A duration as people write it.
-#[cfg(feature = "serde")]
-mod period {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(period: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*period))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| D::Error::custom(format!("period is {text:?}: {error}")))
-    }
-}
-
 #[cfg(all(test, feature = "serde"))]
 mod tests {
     use super::*;
@@ -117,7 +100,7 @@ mod tests {
     #[test]
     fn a_config_that_makes_no_sense_says_where() {
         let error = |text: &str| serde_json::from_str::<Quota>(text).unwrap_err().to_string();
-        assert!(error(r#"{"count": 1, "period": "soon"}"#).starts_with("period is \"soon\": "));
+        assert!(error(r#"{"count": 1, "period": "soon"}"#).starts_with("\"soon\" is no duration"));
         assert!(error(r#"{"count": -1, "period": "1s"}"#).contains("invalid value"));
         assert!(error(r#"{"count": 1, "period": "1s", "brust": 2}"#).contains("unknown field `brust`"));
     }
