@@ -58,6 +58,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+mod adaptive;
 #[cfg(feature = "tokio")]
 mod bulkhead;
 mod cell;
@@ -73,6 +74,9 @@ mod sync;
 mod table;
 mod trace;
 
+pub use adaptive::{
+    AdaptiveConfig, AdaptiveLimiter, AdaptiveLimiterBuilder, AdaptiveSnapshot, Aimd, Algorithm, Gradient2, Vegas,
+};
 #[cfg(feature = "tokio")]
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadSnapshot};
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot};

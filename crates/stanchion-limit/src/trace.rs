@@ -117,7 +117,6 @@ impl std::fmt::Debug for Reporter {
 
 /// What a concurrency limit reports, under its name. Counters as in [`Reporter`].
 #[derive(Clone)]
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the bulkhead is its first user"))]
 pub(crate) struct GateReporter {
     name: Name,
     #[cfg(feature = "metrics")]
@@ -132,6 +131,7 @@ struct GateCounters {
     never_fits: metrics::Counter,
     deadline: metrics::Counter,
     shed: metrics::Counter,
+    limit: metrics::Gauge,
 }
 
 #[cfg(feature = "metrics")]
@@ -147,6 +147,7 @@ impl GateCounters {
             never_fits: admissions("never_fits"),
             deadline: admissions("deadline_too_short"),
             shed: admissions("shed"),
+            limit: metrics::gauge!("stanchion_limit_concurrency_limit", "gate" => name.as_str().to_owned()),
         }
     }
 
@@ -160,7 +161,6 @@ impl GateCounters {
     }
 }
 
-#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the bulkhead is its first user"))]
 impl GateReporter {
     pub(crate) fn new(name: Name) -> Self {
         Self {
@@ -189,6 +189,15 @@ impl GateReporter {
         #[cfg(feature = "metrics")]
         self.counters.refused(kind);
         Rejection::new(&self.name, kind)
+    }
+
+    /// So many units may be under way from now on.
+    pub(crate) fn limit_changed(&self, limit: u32) {
+        #[cfg(feature = "tracing")]
+        tracing::trace!(gate = self.name.as_str(), limit, "concurrency limit changed");
+        #[cfg(feature = "metrics")]
+        self.counters.limit.set(f64::from(limit));
+        let _ = limit;
     }
 }
 

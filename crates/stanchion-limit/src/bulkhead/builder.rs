@@ -123,13 +123,15 @@ impl BulkheadBuilder {
     /// or without a `queue`.
     pub fn build(self) -> Result<Bulkhead, ConfigError> {
         self.config.check()?;
+        let reporter = GateReporter::new(self.name);
+        reporter.limit_changed(self.config.permits);
         Ok(Bulkhead {
             semaphore: Semaphore::new(usize::try_from(self.config.permits).unwrap_or(Semaphore::MAX_PERMITS)),
             waiting: AtomicU32::new(0),
             refused: AtomicU64::new(0),
             config: self.config,
             clock: self.clock.unwrap_or_default(),
-            reporter: GateReporter::new(self.name),
+            reporter,
         })
     }
 }
