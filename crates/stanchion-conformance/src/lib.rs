@@ -24,13 +24,15 @@
 //! ```
 //!
 //! [`Admissions`] is the oracle: it checks every window of a history against a
-//! limit's bound, and is right by being naive.
+//! limit's bound, and is right by being naive. [`simulation`] is a server in
+//! virtual time, for gates that must find out what it can bear.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod oracle;
 pub mod rate;
 #[cfg(feature = "redis-server")]
 mod redis_server;
+pub mod simulation;
 
 pub use oracle::Admissions;
 #[cfg(feature = "redis-server")]
