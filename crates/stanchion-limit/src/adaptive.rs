@@ -147,9 +147,9 @@ impl AdaptiveLimiter {
         let ceiling = ceiling(limit);
         let one_more = |used: u32| used.checked_add(units).filter(|sum| *sum <= ceiling);
         match self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-            Ok(used) => {
+            Ok(_) => {
                 self.reporter.admitted();
-                Ok(Ticket::new(generation).with_note(u64::from(units) << 32 | u64::from(used + units)))
+                Ok(Ticket::new(generation).with_note(u64::from(units)))
             }
             // Whether the call would fit if nobody were more important.
             Err(used) if used.checked_add(units).is_some_and(|sum| sum <= limit) => Err(RejectionKind::Shed),
@@ -189,10 +189,9 @@ impl Gate for AdaptiveLimiter {
     }
 
     fn settle(&self, ticket: Ticket, outcome: Outcome, elapsed: Duration) {
-        // The two halves of what `enter` noted.
-        let units = u32::try_from(ticket.note() >> 32).unwrap_or_default();
-        let in_flight = u32::try_from(ticket.note() & u64::from(u32::MAX)).unwrap_or_default();
-        self.in_flight.fetch_sub(units, Ordering::Relaxed);
+        // The note is what `enter` wrote: it fits.
+        let units = u32::try_from(ticket.note()).unwrap_or_default();
+        let in_flight = self.in_flight.fetch_sub(units, Ordering::Relaxed);
         let Some(ending) = Ending::of(outcome).filter(|_| self.learns) else { return };
         if let Some(limit) = self.learn(ticket.generation(), ending, in_flight, elapsed) {
             self.reporter.limit_changed(limit);

@@ -54,6 +54,7 @@
 //! | `tracing` | DEBUG for each refusal, WARN when a store gives no answer, INFO when it does again |
 //! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), registered when a limiter is built: install the recorder before |
 //! | `tokio` | `Bulkhead`, whose queue is tokio's semaphore and whose waits end by tokio's timer |
+//! | `random` | `ClientThrottle`, which refuses by chance |
 //! | `test-util` | limiters follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
@@ -70,8 +71,11 @@ mod limiter;
 mod memory;
 mod outage;
 mod quota;
+mod shed;
 mod sync;
 mod table;
+#[cfg(feature = "random")]
+mod throttle;
 mod trace;
 
 pub use adaptive::{
@@ -85,7 +89,10 @@ pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
 pub use memory::MemoryRateStore;
 pub use outage::Outage;
 pub use quota::Quota;
+pub use shed::{LoadShedder, LoadShedderBuilder, LoadShedderConfig, LoadShedderSnapshot};
 pub use table::WhenFull;
+#[cfg(feature = "random")]
+pub use throttle::{ClientThrottle, ClientThrottleBuilder, ClientThrottleConfig, ClientThrottleSnapshot};
 
 pub use stanchion_core::{
     Answer, Call, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, Permit, Priority, RateLimit,

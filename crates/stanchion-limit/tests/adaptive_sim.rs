@@ -113,7 +113,7 @@ fn a_lasting_overload_is_no_new_normal_to_vegas_but_is_to_gradient2() {
         let p99 = report.latency(3_000, 3_600, 0.99).as_secs_f64() / unloaded;
         (report.throughput(3_000, 3_600) / 500.0, p99, most)
     };
-    let (throughput, p99, most) = last_minutes(Vegas::default().probe_every(1).into());
+    let (throughput, p99, most) = last_minutes(Vegas::default().probe_every(10).into());
     assert!(throughput >= 0.9 && p99 <= 1.3 && most <= 75, "{throughput} {p99} {most}");
     let (throughput, p99, most) = last_minutes(Vegas::default().into());
     assert!(throughput >= 0.95 && p99 <= 1.3 && most <= 75, "{throughput} {p99} {most}");

@@ -51,7 +51,7 @@ impl From<Gradient2> for Algorithm {
 pub(crate) struct Sample {
     /// Nanoseconds that answered calls took; `None` if none was answered.
     pub(crate) latency: Option<Latency>,
-    /// The most units under way when one of the calls began.
+    /// The most units under way when one of the calls ended, its own included.
     pub(crate) in_flight: u32,
     /// Whether a call was dropped: refused, or not answered in time.
     pub(crate) dropped: bool,

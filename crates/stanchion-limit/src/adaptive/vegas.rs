@@ -89,7 +89,8 @@ impl Vegas {
         self
     }
 
-    /// After how many times the limit steps the unloaded latency is measured. Default: 30.
+    /// After how many times the limit steps the unloaded latency is measured, at
+    /// least 10. Default: 30.
     pub const fn probe_every(mut self, limits: u32) -> Self {
         self.probe_every = limits;
         self
@@ -103,8 +104,8 @@ impl Vegas {
         if self.beta < self.alpha || self.beta > 1_000 {
             return Err(ConfigError::new("beta", self.beta, "must be `alpha` to 1000"));
         }
-        if self.probe_every == 0 {
-            return Err(ConfigError::new("probe_every", 0, "must be at least 1"));
+        if self.probe_every < 10 {
+            return Err(ConfigError::new("probe_every", self.probe_every, "must be at least 10"));
         }
         Ok(())
     }
