@@ -194,7 +194,7 @@ impl Gate for AdaptiveLimiter {
         let in_flight = self.in_flight.fetch_sub(units, Ordering::Relaxed);
         let Some(ending) = Ending::of(outcome).filter(|_| self.learns) else { return };
         if let Some(limit) = self.learn(ticket.generation(), ending, in_flight, elapsed) {
-            self.reporter.limit_changed(limit);
+            self.reporter.limit_is(limit);
         }
     }
 

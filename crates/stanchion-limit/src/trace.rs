@@ -191,10 +191,10 @@ impl GateReporter {
         Rejection::new(&self.name, kind)
     }
 
-    /// So many units may be under way from now on.
-    pub(crate) fn limit_changed(&self, limit: u32) {
+    /// So many units may be under way from now on: a gauge, and an event.
+    pub(crate) fn limit_is(&self, limit: u32) {
         #[cfg(feature = "tracing")]
-        tracing::trace!(gate = self.name.as_str(), limit, "concurrency limit changed");
+        tracing::trace!(gate = self.name.as_str(), limit, "concurrency limit");
         #[cfg(feature = "metrics")]
         self.counters.limit.set(f64::from(limit));
         let _ = limit;

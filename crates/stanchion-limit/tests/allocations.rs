@@ -46,6 +46,48 @@ fn a_bulkhead_with_room_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
+/// Let in, refused, settled, and a step made.
+#[test]
+fn an_adaptive_limiter_and_a_load_shedder_allocate_nothing() {
+    use stanchion_core::{Gate, Outcome, Permit};
+    use stanchion_limit::{AdaptiveLimiter, Aimd, Call, Gradient2, LoadShedder, Priority, Vegas};
+
+    let gates: [Box<dyn Gate>; 4] = [
+        Box::new(AdaptiveLimiter::new(Vegas::default().initial(1)).samples(1).build().unwrap()),
+        Box::new(AdaptiveLimiter::new(Aimd::default().min(1).initial(1)).samples(1).build().unwrap()),
+        Box::new(AdaptiveLimiter::new(Gradient2::default().min(1).initial(1)).samples(1).build().unwrap()),
+        Box::new(LoadShedder::new(Vegas::default().initial(1)).samples(1).build().unwrap()),
+    ];
+    let call = Call::new().priority(Priority::Critical);
+    for gate in gates {
+        let counted = measure(|| {
+            let permit = Permit::try_new(&*gate, &call).unwrap();
+            assert!(Permit::try_new(&*gate, &call).is_err());
+            permit.settle(Outcome::Success);
+            drop(Permit::try_new(&*gate, &call).unwrap());
+        });
+        assert_eq!(counted.count_total, 0);
+    }
+}
+
+#[cfg(feature = "random")]
+#[test]
+fn a_client_throttle_allocates_nothing() {
+    use stanchion_core::{Outcome, Permit};
+    use stanchion_limit::{Call, ClientThrottle};
+
+    let throttle = ClientThrottle::builder().build().unwrap();
+    let counted = measure(|| {
+        for _ in 0..100 {
+            if let Ok(permit) = Permit::try_new(&throttle, &Call::new()) {
+                permit.settle(Outcome::TimedOut);
+            }
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    assert!(throttle.snapshot().refused > 0);
+}
+
 #[test]
 fn the_counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1)))).count_total, 1);

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use stanchion_core::StoreErrorKind;
 use stanchion_limit::{Answer, Decision, KeyedLimiter, Limiter, Outage, Quota, RateRequest, RateStore, StoreError};
 
@@ -31,6 +31,16 @@ impl CounterFn for Noted {
     fn absolute(&self, _value: u64) {}
 }
 
+impl GaugeFn for Noted {
+    fn increment(&self, _value: f64) {}
+
+    fn decrement(&self, _value: f64) {}
+
+    fn set(&self, value: f64) {
+        self.0.add(format!("{} = {value}", self.1));
+    }
+}
+
 impl Recorder for Notes {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -39,8 +49,9 @@ impl Recorder for Notes {
         let labels: Vec<String> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
         Counter::from_arc(Arc::new(Noted(self.clone(), format!("{} {}", key.name(), labels.join(" ")))))
     }
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        let labels: Vec<String> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        Gauge::from_arc(Arc::new(Noted(self.clone(), format!("{} {}", key.name(), labels.join(" ")))))
     }
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
         Histogram::noop()
@@ -113,4 +124,68 @@ fn a_store_that_fails_is_a_warning() {
     assert_eq!(counters.count("stanchion_limit_degraded_total limiter=api"), 1);
     assert_eq!(events.count("WARN"), 1);
     assert_eq!(events.count("gone fishing"), 1);
+}
+
+#[test]
+fn every_admission_is_counted_and_every_refusal_is_an_event() {
+    use stanchion_core::{Outcome, Permit};
+    use stanchion_limit::{AdaptiveLimiter, Aimd, Algorithm, Call, LoadShedder};
+
+    let (counters, events) = reported(|| {
+        let limiter = AdaptiveLimiter::new(Aimd::default()).name("db").build().unwrap();
+        limiter.try_acquire().unwrap().settle(Outcome::Success);
+        let held: Vec<Permit<'_>> = (0..20).map(|_| limiter.try_acquire().unwrap()).collect();
+        assert!(limiter.try_acquire().is_err() && limiter.try_acquire().is_err());
+        assert!(Permit::try_new(&limiter, &Call::new().cost(201)).is_err());
+        drop(held);
+        limiter.try_acquire().unwrap().settle(Outcome::TimedOut);
+        let shedder = LoadShedder::new(Algorithm::Fixed(2)).name("front").build().unwrap();
+        let _held = shedder.try_acquire_for(&Call::new()).unwrap();
+        assert!(shedder.try_acquire_for(&Call::new()).is_err());
+    });
+    let admissions = |gate: &str, verdict: &str| {
+        counters.count(&format!("stanchion_limit_admissions_total gate={gate} verdict={verdict}"))
+    };
+    assert_eq!((admissions("db", "admitted"), admissions("db", "saturated")), (22, 2));
+    assert_eq!((admissions("db", "never_fits"), admissions("db", "shed")), (1, 0));
+    assert_eq!((admissions("front", "admitted"), admissions("front", "shed")), (1, 1));
+    assert_eq!(counters.count("stanchion_limit_concurrency_limit gate=db = 20"), 1);
+    assert_eq!(counters.count("stanchion_limit_concurrency_limit gate=front = 2"), 1);
+    assert_eq!((events.count("DEBUG"), events.count("shed")), (4, 1));
+}
+
+#[test]
+fn a_limit_that_changes_is_a_trace_and_a_gauge() {
+    use stanchion_core::Outcome;
+    use stanchion_limit::{AdaptiveLimiter, Aimd};
+
+    let (gauges, events) = reported(|| {
+        let limiter = AdaptiveLimiter::new(Aimd::default().initial(100)).name("db").build().unwrap();
+        limiter.try_acquire().unwrap().settle(Outcome::TimedOut);
+    });
+    assert_eq!(gauges.count("stanchion_limit_concurrency_limit gate=db = 90"), 1);
+    assert_eq!((events.count("TRACE"), events.count("limit=90")), (2, 1));
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_bulkhead_reports_like_any_gate() {
+    use stanchion_limit::{Bulkhead, Call};
+
+    let (counters, events) = reported(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let bulkhead = Bulkhead::new(1).queue(1).name("disk").build().unwrap();
+            let held = bulkhead.acquire().await.unwrap();
+            assert!(bulkhead.acquire().await.is_err());
+            let past = stanchion_limit::Moment::default();
+            assert!(bulkhead.acquire_for(&Call::new().deadline(past)).await.is_err());
+            let (waited, ()) = tokio::join!(bulkhead.acquire(), async { drop(held) });
+            assert!(waited.is_ok());
+        });
+    });
+    let admissions = |verdict: &str| counters.count(&format!("gate=disk verdict={verdict}"));
+    assert_eq!((admissions("admitted"), admissions("saturated"), admissions("deadline_too_short")), (2, 1, 1));
+    assert_eq!(counters.count("stanchion_limit_concurrency_limit gate=disk = 1"), 1);
+    assert_eq!(events.count("the wait would outlast the deadline"), 1);
 }

@@ -94,7 +94,7 @@ impl AdaptiveLimiterBuilder {
         self.config.check()?;
         let estimate = Estimate::new(algorithm, samples, self.seed.unwrap_or_else(entropy));
         let reporter = GateReporter::new(self.name);
-        reporter.limit_changed(estimate.limit());
+        reporter.limit_is(estimate.limit());
         Ok(AdaptiveLimiter {
             in_flight: AtomicU32::new(0),
             limit: AtomicU32::new(estimate.limit()),

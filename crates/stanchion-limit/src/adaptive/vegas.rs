@@ -19,8 +19,10 @@ use super::algorithm::{Bounds, Latency, Sample};
 ///           │ +6 │  +1   │   stays   │ − (queue − beta)
 /// ```
 ///
-/// Choose it when in doubt: it needs no number about the other side. Latencies
-/// of very different kinds of calls in one limit blur its estimate.
+/// Choose it when in doubt: it needs no number about the other side, but where
+/// that is small: with 5 places, 6 in the queue are twice the latency, and
+/// [`queue(1, 2)`](Self::queue) is better. Latencies of very different kinds of calls in
+/// one limit blur its estimate.
 ///
 /// The unloaded latency is the shortest that was seen. After some
 /// `probe_every · limit` steps, by chance a bit sooner, it is measured afresh: for
@@ -33,13 +35,13 @@ use super::algorithm::{Bounds, Latency, Sample};
 ///
 /// # Source
 /// Brakmo, O'Malley and Peterson, *TCP Vegas*, 1994; Netflix concurrency-limits,
-/// `VegasLimit`, with its defaults and three differences, each measured in
+/// `VegasLimit`, with its defaults and three differences, whose figures are in
 /// `docs/performance/adaptive.md`. It steps once per round trip with the shortest
 /// latency of ten calls, as TCP does, where Netflix' steps once per call with that
 /// call's: under noise of ±20 % that one leaves 70 % of a server idle. It shrinks
 /// by the whole of what is too much, which once per round trip it may. And it
-/// halves the limit to probe; else, under lasting overload, each probe takes the
-/// queue for the server's own latency, and the limit climbs.
+/// halves the limit to probe; else, under lasting overload of a small server, each
+/// probe takes the queue for the server's own latency, and the limit climbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields, default))]
 pub struct Vegas {

@@ -124,7 +124,7 @@ impl BulkheadBuilder {
     pub fn build(self) -> Result<Bulkhead, ConfigError> {
         self.config.check()?;
         let reporter = GateReporter::new(self.name);
-        reporter.limit_changed(self.config.permits);
+        reporter.limit_is(self.config.permits);
         Ok(Bulkhead {
             semaphore: Semaphore::new(usize::try_from(self.config.permits).unwrap_or(Semaphore::MAX_PERMITS)),
             waiting: AtomicU32::new(0),
