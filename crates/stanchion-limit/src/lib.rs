@@ -42,6 +42,17 @@
 //! nothing. Nothing is allocated, for a new key neither. A [`KeyedLimiter`]
 //! holds 28 bytes for each key of its `max_keys`, from the start and for good.
 //!
+//! # How many at a time
+//! Rate limits count calls; these count what is under way. All are [`Gate`]s, and
+//! say what they promise in their first line.
+//!
+//! | what you know | which |
+//! |---|---|
+//! | how many the other side can bear | `Bulkhead` (feature `tokio`), with or without a line to wait in |
+//! | nothing, or it changes | [`AdaptiveLimiter`], by [`Vegas`], [`Aimd`] or [`Gradient2`] |
+//! | some calls matter more than others | [`LoadShedder`], under a limit that is fixed or adapts |
+//! | the other side refuses when it has enough | `ClientThrottle` (feature `random`) |
+//!
 //! # The limiter as a gate
 //! [`Limiter`], and [`KeyedLimiter`] of `[u8]`, are [`Gate`]s: they stand in a
 //! pipeline beside breakers and bulkheads, and read key and cost from the call.
@@ -50,9 +61,9 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it |
-//! | `serde` | [`Quota`], [`WhenFull`] and [`Outage`] as configuration, snapshots as data |
-//! | `tracing` | DEBUG for each refusal, WARN when a store gives no answer, INFO when it does again |
-//! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), registered when a limiter is built: install the recorder before |
+//! | `serde` | [`Quota`], [`WhenFull`], [`Outage`] and the concurrency limits' configs as configuration, snapshots as data |
+//! | `tracing` | DEBUG for each refusal, TRACE for each change of a concurrency limit, WARN when a store gives no answer, INFO when it does again |
+//! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), `stanchion_limit_admissions_total` (by `gate` and `verdict`), and a gauge `stanchion_limit_concurrency_limit` (by `gate`), registered when a limiter is built: install the recorder before |
 //! | `tokio` | `Bulkhead`, whose queue is tokio's semaphore and whose waits end by tokio's timer |
 //! | `random` | `ClientThrottle`, which refuses by chance |
 //! | `test-util` | limiters follow tokio's clock, paused or not |

@@ -140,6 +140,7 @@ fn test(arguments: &[String]) -> Outcome {
 
 fn examples() -> Outcome {
     cargo(&["run", "--quiet", "--example", "limiter"])?;
+    cargo(&["run", "--quiet", "--example", "adaptive"])?;
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
