@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::Rejection;
+use crate::{Classify, Outcome, Rejection};
 
 /// How a call through any stack of policies failed: one flat error, whatever
 /// the stack.
@@ -41,6 +41,9 @@ pub enum CallError<E> {
         /// What it limited.
         scope: Scope,
     },
+    /// The policy itself can't be honoured: nothing was tried. Only from a policy
+    /// that is used without having been validated.
+    Misconfigured(ConfigError),
 }
 
 /// What a timeout limits.
@@ -77,6 +80,32 @@ impl<E> From<Rejection> for CallError<E> {
     }
 }
 
+impl<E> From<ConfigError> for CallError<E> {
+    fn from(error: ConfigError) -> Self {
+        Self::Misconfigured(error)
+    }
+}
+
+/// A refusal of the family's own says nothing about the other side, and isn't
+/// worth an attempt: [`Outcome::Ignored`].
+impl Classify for Rejection {
+    fn outcome(&self) -> Outcome {
+        Outcome::Ignored
+    }
+}
+
+/// The outcome of the operation's own error; a timeout is a timeout; a refusal
+/// or a misconfigured policy is [`Outcome::Ignored`].
+impl<E: Classify> Classify for CallError<E> {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Inner { error, .. } => error.outcome(),
+            Self::TimedOut { .. } => Outcome::TimedOut,
+            Self::Rejected(_) | Self::Misconfigured(_) => Outcome::Ignored,
+        }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,6 +116,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
             Self::Rejected(rejection) => rejection.fmt(f),
             Self::TimedOut { after, scope: Scope::Total } => write!(f, "no success within {after:?}"),
             Self::TimedOut { after, scope: Scope::Attempt } => write!(f, "no answer to an attempt within {after:?}"),
+            Self::Misconfigured(error) => write!(f, "misconfigured: {error}"),
         }
     }
 }
@@ -96,6 +126,7 @@ impl<E: Error + 'static> Error for CallError<E> {
         match self {
             Self::Inner { error, .. } => Some(error),
             Self::Rejected(rejection) => Some(rejection),
+            Self::Misconfigured(error) => Some(error),
             Self::TimedOut { .. } => None,
         }
     }
@@ -156,6 +187,14 @@ mod tests {
     fn a_config_error_names_field_value_and_limit() {
         let error = ConfigError::new("burst", 0, "must be at least 1");
         assert_eq!(error.to_string(), "burst is 0: must be at least 1");
+    }
+
+    #[test]
+    fn the_familys_own_refusals_are_no_failures() {
+        let rejected: CallError<std::io::Error> = Rejection::new("x", RejectionKind::CircuitOpen).into();
+        assert_eq!(rejected.outcome(), Outcome::Ignored);
+        let error = CallError::Inner { error: std::io::Error::from(std::io::ErrorKind::TimedOut), attempts: 1 };
+        assert_eq!(error.outcome(), Outcome::TimedOut);
     }
 
     #[test]
