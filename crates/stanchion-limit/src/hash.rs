@@ -37,7 +37,7 @@ impl KeyHasher {
 }
 
 /// A number from the operating system, which seeds std's hash maps.
-fn entropy() -> u64 {
+pub(crate) fn entropy() -> u64 {
     RandomState::new().hash_one("stanchion")
 }
 

@@ -53,10 +53,14 @@
 //! | `serde` | [`Quota`], [`WhenFull`] and [`Outage`] as configuration, snapshots as data |
 //! | `tracing` | DEBUG for each refusal, WARN when a store gives no answer, INFO when it does again |
 //! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), registered when a limiter is built: install the recorder before |
+//! | `tokio` | `Bulkhead`, whose queue is tokio's semaphore and whose waits end by tokio's timer |
 //! | `test-util` | limiters follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+mod adaptive;
+#[cfg(feature = "tokio")]
+mod bulkhead;
 mod cell;
 mod gcra;
 mod hash;
@@ -70,6 +74,11 @@ mod sync;
 mod table;
 mod trace;
 
+pub use adaptive::{
+    AdaptiveConfig, AdaptiveLimiter, AdaptiveLimiterBuilder, AdaptiveSnapshot, Aimd, Algorithm, Gradient2, Vegas,
+};
+#[cfg(feature = "tokio")]
+pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadSnapshot};
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot};
 pub use limit::Limit;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
@@ -79,8 +88,8 @@ pub use quota::Quota;
 pub use table::WhenFull;
 
 pub use stanchion_core::{
-    Answer, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, RateLimit, RateRequest, RateStore,
-    StoreError, TokenBucket, Verdict,
+    Answer, Call, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, Permit, Priority, RateLimit,
+    RateRequest, RateStore, Rejection, RejectionKind, StoreError, TokenBucket, Verdict,
 };
 
 /// The pure step, for those who write a store, or test one against it.

@@ -1,7 +1,7 @@
 //! Telemetry: the only file that knows `tracing` and `metrics`. Without the
 //! features every function here is empty.
 
-use stanchion_core::{Decision, Name, StoreError};
+use stanchion_core::{Decision, Name, Rejection, RejectionKind, StoreError};
 
 /// What a limiter reports, under its name.
 ///
@@ -110,6 +110,98 @@ impl Reporter {
 }
 
 impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.name, f)
+    }
+}
+
+/// What a concurrency limit reports, under its name. Counters as in [`Reporter`].
+#[derive(Clone)]
+pub(crate) struct GateReporter {
+    name: Name,
+    #[cfg(feature = "metrics")]
+    counters: GateCounters,
+}
+
+#[cfg(feature = "metrics")]
+#[derive(Clone)]
+struct GateCounters {
+    admitted: metrics::Counter,
+    saturated: metrics::Counter,
+    never_fits: metrics::Counter,
+    deadline: metrics::Counter,
+    shed: metrics::Counter,
+    limit: metrics::Gauge,
+}
+
+#[cfg(feature = "metrics")]
+impl GateCounters {
+    fn new(name: &Name) -> Self {
+        let admissions = |verdict: &'static str| {
+            let gate = name.as_str().to_owned();
+            metrics::counter!("stanchion_limit_admissions_total", "gate" => gate, "verdict" => verdict)
+        };
+        Self {
+            admitted: admissions("admitted"),
+            saturated: admissions("saturated"),
+            never_fits: admissions("never_fits"),
+            deadline: admissions("deadline_too_short"),
+            shed: admissions("shed"),
+            limit: metrics::gauge!("stanchion_limit_concurrency_limit", "gate" => name.as_str().to_owned()),
+        }
+    }
+
+    fn refused(&self, kind: RejectionKind) {
+        match kind {
+            RejectionKind::NeverFits => self.never_fits.increment(1),
+            RejectionKind::DeadlineTooShort => self.deadline.increment(1),
+            RejectionKind::Shed => self.shed.increment(1),
+            _ => self.saturated.increment(1),
+        }
+    }
+}
+
+impl GateReporter {
+    pub(crate) fn new(name: Name) -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            counters: GateCounters::new(&name),
+            name,
+        }
+    }
+
+    /// The name under which it reports.
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// A call was let in.
+    #[inline]
+    pub(crate) fn admitted(&self) {
+        #[cfg(feature = "metrics")]
+        self.counters.admitted.increment(1);
+    }
+
+    /// A call was refused: a count and an event. Returns the refusal.
+    pub(crate) fn refused(&self, kind: RejectionKind) -> Rejection {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(gate = self.name.as_str(), reason = kind.as_str(), "concurrency limit refused");
+        #[cfg(feature = "metrics")]
+        self.counters.refused(kind);
+        Rejection::new(&self.name, kind)
+    }
+
+    /// So many units may be under way from now on.
+    pub(crate) fn limit_changed(&self, limit: u32) {
+        #[cfg(feature = "tracing")]
+        tracing::trace!(gate = self.name.as_str(), limit, "concurrency limit changed");
+        #[cfg(feature = "metrics")]
+        self.counters.limit.set(f64::from(limit));
+        let _ = limit;
+    }
+}
+
+impl std::fmt::Debug for GateReporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Debug::fmt(&self.name, f)
     }

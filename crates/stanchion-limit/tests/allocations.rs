@@ -30,6 +30,22 @@ fn a_keyed_check_allocates_nothing_for_a_new_key_neither() {
     assert!(limiter.snapshot().keys_turned_away > 0);
 }
 
+/// Let in, refused, settled; only a place in line is a box.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_bulkhead_with_room_allocates_nothing() {
+    use stanchion_limit::{Bulkhead, Call, Permit};
+
+    let bulkhead = Bulkhead::new(1).build().unwrap();
+    let counted = measure(|| {
+        let permit = Permit::try_new(&bulkhead, &Call::new()).unwrap();
+        assert!(bulkhead.try_acquire().is_err());
+        permit.settle(stanchion_core::Outcome::Success);
+        assert!(bulkhead.try_acquire().is_ok());
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
 #[test]
 fn the_counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1)))).count_total, 1);
