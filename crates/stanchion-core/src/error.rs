@@ -1,5 +1,6 @@
 //! The errors of calls and of configuration.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -136,7 +137,7 @@ impl<E: Error + 'static> Error for CallError<E> {
 /// what it may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    field: &'static str,
+    field: Cow<'static, str>,
     value: String,
     limit: String,
 }
@@ -144,12 +145,18 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error for `field`, which says `value` where only `limit` is possible.
     pub fn new(field: &'static str, value: impl fmt::Display, limit: impl fmt::Display) -> Self {
-        Self { field, value: value.to_string(), limit: limit.to_string() }
+        Self { field: field.into(), value: value.to_string(), limit: limit.to_string() }
+    }
+
+    /// The same error, of a field of `parent`: `retry.max_attempts`.
+    pub fn inside(mut self, parent: &str) -> Self {
+        self.field = format!("{parent}.{}", self.field).into();
+        self
     }
 
     /// The field, as it is called in the builder and in the config struct.
-    pub const fn field(&self) -> &'static str {
-        self.field
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// What the field says.
@@ -187,6 +194,7 @@ mod tests {
     fn a_config_error_names_field_value_and_limit() {
         let error = ConfigError::new("burst", 0, "must be at least 1");
         assert_eq!(error.to_string(), "burst is 0: must be at least 1");
+        assert_eq!(error.inside("rate_limit").to_string(), "rate_limit.burst is 0: must be at least 1");
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl Budget {
         }
     }
 
+    /// Whether the two are clones of one.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// How many retries it would grant now if they failed as `Transient` and nothing else happened.
     pub fn balance(&self, now: Moment) -> u64 {
         match &*self.0 {

@@ -55,6 +55,7 @@ pub struct Hedge {
     trigger: Trigger,
     max_hedges: u32,
     budget: Budget,
+    has_own_budget: bool,
 }
 
 #[derive(Clone)]
@@ -122,7 +123,7 @@ impl Hedge {
     }
 
     fn new(trigger: Trigger) -> Self {
-        Self { name: Name::from("hedge"), trigger, max_hedges: 1, budget: Budget::default() }
+        Self { name: Name::from("hedge"), trigger, max_hedges: 1, budget: Budget::default(), has_own_budget: true }
     }
 
     /// What it is called in telemetry. Default: `hedge`.
@@ -149,7 +150,18 @@ impl Hedge {
     /// [`Budget::default`] of its own.
     pub fn budget(mut self, budget: impl Into<Budget>) -> Self {
         self.budget = budget.into();
+        self.has_own_budget = false;
         self
+    }
+
+    /// This budget, unless it was given one.
+    pub fn budget_or(self, default: &Budget) -> Self {
+        if self.has_own_budget { self.budget(default) } else { self }
+    }
+
+    /// Its budget.
+    pub const fn spends_from(&self) -> &Budget {
+        &self.budget
     }
 
     /// The same policy, if it can be honoured. One that can't is never harmful:

@@ -210,6 +210,16 @@ impl Retry {
         self
     }
 
+    /// This budget, unless it has one.
+    pub fn budget_or(self, default: &Budget) -> Self {
+        if self.budget.is_some() { self } else { self.budget(default) }
+    }
+
+    /// Its budget, if it has one.
+    pub const fn spends_from(&self) -> Option<&Budget> {
+        self.budget.as_ref()
+    }
+
     /// Where jitter comes from. Default: a source of the process's own.
     pub fn random(mut self, random: Random) -> Self {
         self.random = Some(random);

@@ -33,6 +33,13 @@ pub struct Run<'a, C = ByError> {
 #[derive(Debug, Clone, Copy)]
 pub struct When<F>(pub(crate) F);
 
+impl<F> When<F> {
+    /// Errors of which `condition` says `true` are transient, the others permanent.
+    pub const fn new(condition: F) -> Self {
+        Self(condition)
+    }
+}
+
 impl<'a> Run<'a> {
     pub(crate) const fn by_error(retry: &'a Retry) -> Self {
         Self::new(retry, ByError)
