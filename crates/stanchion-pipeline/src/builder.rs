@@ -111,8 +111,8 @@ impl PipelineBuilder {
     }
 
     /// What retries and hedges may spend, unless they have a budget of their own.
-    /// Default: a [`Budget::default`], for this pipeline: a fifth of the calls of
-    /// the last 10 s, and 10 a second.
+    /// Default: a [`Budget::default`], for this pipeline: a tenth of the calls of
+    /// the last 10 s, and 1 a second.
     pub fn budget(mut self, budget: impl Into<Budget>) -> Self {
         self.budget = Some(budget.into());
         self

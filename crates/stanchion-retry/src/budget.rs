@@ -24,7 +24,7 @@ pub use tokens::{Costs, TokensBudget};
 ///
 /// | | at most | after |
 /// |---|---|---|
-/// | [`RatioBudget`], the default | a fifth of the calls of the last 10 s, and 10 a second | Finagle's `RetryBudget` |
+/// | [`RatioBudget`], the default | a tenth of the calls of the last 10 s, and 1 a second | Finagle's `RetryBudget` |
 /// | [`TokensBudget`] | 100 in a row without a success (500 tokens, 5 each) | the AWS SDKs' standard mode |
 /// | [`ThrottleBudget`] | while fewer than half of the tokens are gone | gRPC's retry throttling (proposal A6) |
 ///
