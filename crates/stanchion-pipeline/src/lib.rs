@@ -2,8 +2,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+#[cfg(feature = "batch")]
+mod batch;
 mod builder;
 mod call;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 mod config;
 mod drive;
 mod gates;
@@ -15,6 +19,8 @@ mod snapshot;
 mod stats;
 mod trace;
 
+#[cfg(feature = "batch")]
+pub use batch::{Batch, Failed, Progress, Report};
 pub use builder::PipelineBuilder;
 pub use call::PipelineCall;
 pub use config::{Mode, PipelineConfig};
