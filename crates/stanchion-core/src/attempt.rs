@@ -25,15 +25,17 @@ pub struct Attempt {
     deadline: Option<Moment>,
     begun: Option<Moment>,
     last: Option<Outcome>,
+    hedge: u32,
 }
 
 impl Attempt {
     /// The first attempt, without a deadline.
     pub const fn first() -> Self {
-        Self { number: 1, deadline: None, begun: None, last: None }
+        Self { number: 1, deadline: None, begun: None, last: None, hedge: 0 }
     }
 
-    /// The same attempt, begun at `now`, to be over by `deadline`.
+    /// The same attempt, begun at `now`, to be over by `deadline`: the call's, or
+    /// that of the attempt if it is earlier.
     pub const fn until(mut self, deadline: Moment, now: Moment) -> Self {
         self.deadline = Some(deadline);
         self.begun = Some(now);
@@ -48,7 +50,20 @@ impl Attempt {
         self
     }
 
-    /// Which attempt this is, counted from 1.
+    /// The same attempt as part of a hedge: 0 for the first try, 1 for the first
+    /// hedge, and so on.
+    pub const fn of_hedge(mut self, hedge: u32) -> Self {
+        self.hedge = hedge;
+        self
+    }
+
+    /// Which of several concurrent tries it belongs to: 0 for the first, else the
+    /// hedge's number.
+    pub const fn hedge(&self) -> u32 {
+        self.hedge
+    }
+
+    /// Which attempt this is, counted from 1. Hedges count their own.
     pub const fn number(&self) -> u32 {
         self.number
     }
@@ -58,7 +73,7 @@ impl Attempt {
         self.last
     }
 
-    /// When the whole call must be over, if there is such a moment.
+    /// When it must be over, if there is such a moment.
     pub const fn deadline(&self) -> Option<Moment> {
         self.deadline
     }

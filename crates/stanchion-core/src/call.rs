@@ -20,13 +20,13 @@ pub struct Call<'a> {
     cost: u64,
     priority: Priority,
     deadline: Option<Moment>,
-    repeatable: bool,
+    repeatable: Option<bool>,
 }
 
 impl<'a> Call<'a> {
     /// A call about which nothing is known.
     pub const fn new() -> Self {
-        Self { key: &[], cost: 1, priority: Priority::Normal, deadline: None, repeatable: false }
+        Self { key: &[], cost: 1, priority: Priority::Normal, deadline: None, repeatable: None }
     }
 
     /// Whom the call is for or where it goes: a tenant, a host. Default: empty,
@@ -54,9 +54,12 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Whether doing it twice does no harm. Default: `false`.
+    /// Declares whether doing it twice does no harm. Default: not declared.
+    ///
+    /// What is declared not repeatable is never done twice; what isn't declared
+    /// is retried where a policy says so, but never hedged.
     pub const fn repeatable(mut self, repeatable: bool) -> Self {
-        self.repeatable = repeatable;
+        self.repeatable = Some(repeatable);
         self
     }
 
@@ -80,8 +83,8 @@ impl<'a> Call<'a> {
         self.deadline
     }
 
-    /// Whether doing it twice does no harm.
-    pub const fn is_repeatable(&self) -> bool {
+    /// Whether doing it twice does no harm, if that was declared.
+    pub const fn is_repeatable(&self) -> Option<bool> {
         self.repeatable
     }
 }

@@ -22,6 +22,11 @@ use crate::Outcome;
 /// # assert_eq!(PayError::Declined.outcome(), Outcome::Permanent);
 /// # assert!(PayError::Busy.outcome().is_retryable());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` doesn't say how an attempt that fails with it ended",
+    label = "this error is not `Classify`",
+    note = "implement `Classify` for it if it is yours; else put `.when(|error| …)` or `.classify(|result| …)` before `.run`"
+)]
 pub trait Classify {
     /// How an attempt that failed with this error ended.
     fn outcome(&self) -> Outcome;
@@ -45,6 +50,10 @@ pub trait Classify {
 /// let reset: Result<(), _> = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
 /// assert_eq!(ByError.classify(&reset), Outcome::Transient);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't tell the outcome of a `Result<{T}, {E}>`",
+    note = "a classifier is a closure from `&Result<T, E>` to `Outcome`, with the type of its argument written out; without one the error must be `Classify`"
+)]
 pub trait Classifier<T, E> {
     /// How an attempt with this result ended.
     fn classify(&self, result: &Result<T, E>) -> Outcome;

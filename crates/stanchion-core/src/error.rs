@@ -1,10 +1,11 @@
 //! The errors of calls and of configuration.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::Rejection;
+use crate::{Classify, Outcome, Rejection};
 
 /// How a call through any stack of policies failed: one flat error, whatever
 /// the stack.
@@ -41,6 +42,9 @@ pub enum CallError<E> {
         /// What it limited.
         scope: Scope,
     },
+    /// The policy itself can't be honoured: nothing was tried. Only from a policy
+    /// that is used without having been validated.
+    Misconfigured(ConfigError),
 }
 
 /// What a timeout limits.
@@ -77,6 +81,32 @@ impl<E> From<Rejection> for CallError<E> {
     }
 }
 
+impl<E> From<ConfigError> for CallError<E> {
+    fn from(error: ConfigError) -> Self {
+        Self::Misconfigured(error)
+    }
+}
+
+/// A refusal of the family's own says nothing about the other side, and isn't
+/// worth an attempt: [`Outcome::Ignored`].
+impl Classify for Rejection {
+    fn outcome(&self) -> Outcome {
+        Outcome::Ignored
+    }
+}
+
+/// The outcome of the operation's own error; a timeout is a timeout; a refusal
+/// or a misconfigured policy is [`Outcome::Ignored`].
+impl<E: Classify> Classify for CallError<E> {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Inner { error, .. } => error.outcome(),
+            Self::TimedOut { .. } => Outcome::TimedOut,
+            Self::Rejected(_) | Self::Misconfigured(_) => Outcome::Ignored,
+        }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for CallError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -87,6 +117,7 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
             Self::Rejected(rejection) => rejection.fmt(f),
             Self::TimedOut { after, scope: Scope::Total } => write!(f, "no success within {after:?}"),
             Self::TimedOut { after, scope: Scope::Attempt } => write!(f, "no answer to an attempt within {after:?}"),
+            Self::Misconfigured(error) => write!(f, "misconfigured: {error}"),
         }
     }
 }
@@ -96,6 +127,7 @@ impl<E: Error + 'static> Error for CallError<E> {
         match self {
             Self::Inner { error, .. } => Some(error),
             Self::Rejected(rejection) => Some(rejection),
+            Self::Misconfigured(error) => Some(error),
             Self::TimedOut { .. } => None,
         }
     }
@@ -105,7 +137,7 @@ impl<E: Error + 'static> Error for CallError<E> {
 /// what it may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    field: &'static str,
+    field: Cow<'static, str>,
     value: String,
     limit: String,
 }
@@ -113,12 +145,18 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error for `field`, which says `value` where only `limit` is possible.
     pub fn new(field: &'static str, value: impl fmt::Display, limit: impl fmt::Display) -> Self {
-        Self { field, value: value.to_string(), limit: limit.to_string() }
+        Self { field: field.into(), value: value.to_string(), limit: limit.to_string() }
+    }
+
+    /// The same error, of a field of `parent`: `retry.max_attempts`.
+    pub fn inside(mut self, parent: &str) -> Self {
+        self.field = format!("{parent}.{}", self.field).into();
+        self
     }
 
     /// The field, as it is called in the builder and in the config struct.
-    pub const fn field(&self) -> &'static str {
-        self.field
+    pub fn field(&self) -> &str {
+        &self.field
     }
 
     /// What the field says.
@@ -156,6 +194,15 @@ mod tests {
     fn a_config_error_names_field_value_and_limit() {
         let error = ConfigError::new("burst", 0, "must be at least 1");
         assert_eq!(error.to_string(), "burst is 0: must be at least 1");
+        assert_eq!(error.inside("rate_limit").to_string(), "rate_limit.burst is 0: must be at least 1");
+    }
+
+    #[test]
+    fn the_familys_own_refusals_are_no_failures() {
+        let rejected: CallError<std::io::Error> = Rejection::new("x", RejectionKind::CircuitOpen).into();
+        assert_eq!(rejected.outcome(), Outcome::Ignored);
+        let error = CallError::Inner { error: std::io::Error::from(std::io::ErrorKind::TimedOut), attempts: 1 };
+        assert_eq!(error.outcome(), Outcome::TimedOut);
     }
 
     #[test]

@@ -23,8 +23,10 @@ pub enum Outcome {
     },
     /// No answer came in time.
     TimedOut,
-    /// It failed and will fail again: a validation error, a 401.
+    /// It failed and will fail again: a validation error, a 403.
     Permanent,
+    /// The other side doesn't take the credentials: a 401. It may with new ones.
+    Unauthenticated,
     /// The future was dropped before it finished, for instance by a timeout further out.
     Abandoned,
 }
@@ -43,8 +45,8 @@ impl Outcome {
     }
 
     /// Whether it speaks against the other side's health: `Transient`,
-    /// `Throttled` and `TimedOut`. A `Permanent` failure is the caller's
-    /// fault, and `Abandoned` may be anybody's.
+    /// `Throttled` and `TimedOut`. A `Permanent` or `Unauthenticated` failure is
+    /// the caller's fault, and `Abandoned` may be anybody's.
     pub const fn is_failure(&self) -> bool {
         self.is_retryable()
     }
@@ -58,6 +60,7 @@ impl Outcome {
             Self::Throttled { .. } => "throttled",
             Self::TimedOut => "timed_out",
             Self::Permanent => "permanent",
+            Self::Unauthenticated => "unauthenticated",
             Self::Abandoned => "abandoned",
         }
     }
@@ -70,7 +73,8 @@ mod tests {
     #[test]
     fn only_what_passes_is_worth_another_attempt() {
         let retryable = [Outcome::Transient, Outcome::Throttled { retry_after: None }, Outcome::TimedOut];
-        let not = [Outcome::Success, Outcome::Ignored, Outcome::Permanent, Outcome::Abandoned];
+        let not =
+            [Outcome::Success, Outcome::Ignored, Outcome::Permanent, Outcome::Unauthenticated, Outcome::Abandoned];
         assert!(retryable.iter().all(Outcome::is_retryable));
         assert!(!not.iter().any(Outcome::is_retryable));
     }

@@ -1,0 +1,264 @@
+//! Acts on the decisions: async and blocking.
+
+use std::time::Duration;
+
+use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, Moment};
+
+use crate::progress::{Next, Progress};
+use crate::{Classify, Retry};
+
+/// One call under a [`Retry`], about to be made.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// use std::time::Duration;
+/// use stanchion_retry::{Clock, Retry};
+///
+/// let retry = Retry::exponential();
+/// let deadline = Clock::system().now() + Duration::from_secs(1);
+/// let left = retry.until(deadline).run(|attempt| async move { Ok::<_, std::io::Error>(attempt.remaining()) }).await;
+/// assert_eq!(left.unwrap(), Some(Duration::from_secs(1)));
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "it does nothing until it is run"]
+pub struct Run<'a, C = ByError> {
+    retry: &'a Retry,
+    classifier: C,
+    deadline: Option<Moment>,
+    repeatable: Option<bool>,
+}
+
+/// The classifier of [`Retry::when`].
+#[derive(Debug, Clone, Copy)]
+pub struct When<F>(pub(crate) F);
+
+impl<F> When<F> {
+    /// Errors of which `condition` says `true` are transient, the others permanent.
+    pub const fn new(condition: F) -> Self {
+        Self(condition)
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(crate) const fn by_error(retry: &'a Retry) -> Self {
+        Self::new(retry, ByError)
+    }
+}
+
+impl<'a, C> Run<'a, C> {
+    pub(crate) const fn new(retry: &'a Retry, classifier: C) -> Self {
+        Self { retry, classifier, deadline: None, repeatable: None }
+    }
+
+    /// As [`Retry::call`].
+    pub const fn call(mut self, call: &Call<'_>) -> Self {
+        self.deadline = call.ends_by();
+        self.repeatable = call.is_repeatable();
+        self
+    }
+
+    /// As [`Retry::until`].
+    pub const fn until(mut self, deadline: Moment) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// As [`Retry::classify`].
+    pub fn classify<D>(self, classifier: D) -> Run<'a, D> {
+        let Self { retry, deadline, repeatable, .. } = self;
+        Run { retry, classifier, deadline, repeatable }
+    }
+
+    /// As [`Retry::when`].
+    pub fn when<E, F: Fn(&E) -> bool>(self, condition: F) -> Run<'a, When<F>> {
+        self.classify(When(condition))
+    }
+
+    fn begin(&self) -> Result<Progress<'a>, stanchion_core::ConfigError> {
+        let mut call = Call::new();
+        if let Some(deadline) = self.deadline {
+            call = call.deadline(deadline);
+        }
+        if let Some(repeatable) = self.repeatable {
+            call = call.repeatable(repeatable);
+        }
+        match self.retry.budget.as_ref().filter(|budget| budget.reads_time()) {
+            None => Progress::begin(self.retry, &call, now),
+            Some(budget) => {
+                let now = now();
+                budget.begun(now);
+                Progress::begin(self.retry, &call, || now)
+            }
+        }
+    }
+
+    /// Makes the call: as [`Retry::run`], with whatever was said of it.
+    ///
+    /// # Errors
+    /// Those of [`Retry::run`].
+    #[cfg(feature = "tokio")]
+    pub async fn run<T, E, F, Fut>(self, mut operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        C: Classifier<T, E>,
+    {
+        let mut progress = self.begin()?;
+        loop {
+            let attempt = progress.attempt(now);
+            let result = match self.retry.attempt_timeout {
+                None => Ok(operation(attempt).await),
+                Some(timeout) => crate::timeout::within(timeout, operation(attempt)).await,
+            };
+            let outcome = match &result {
+                Ok(result) => self.classifier.classify(result),
+                Err(_) => stanchion_core::Outcome::TimedOut,
+            };
+            match progress.after(outcome, now) {
+                Next::Retry { delay } => sleep(delay).await,
+                Next::Stop(_) => {
+                    return match result {
+                        Ok(result) => finished(result, attempt),
+                        Err(after) => Err(CallError::TimedOut { after, scope: stanchion_core::Scope::Attempt }),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Makes the call on this thread, which sleeps between the attempts.
+    ///
+    /// # Errors
+    /// Those of [`Retry::run_blocking`].
+    pub fn run_blocking<T, E, F>(self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> Result<T, E>,
+        C: Classifier<T, E>,
+    {
+        self.run_blocking_with(std::thread::sleep, operation)
+    }
+
+    /// The same, with another way to wait: for tests, or for a loop that must
+    /// hear of a shutdown.
+    ///
+    /// # Errors
+    /// Those of [`Retry::run_blocking`].
+    pub fn run_blocking_with<T, E, F>(self, mut wait: impl FnMut(Duration), mut operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> Result<T, E>,
+        C: Classifier<T, E>,
+    {
+        let mut progress = self.begin()?;
+        loop {
+            let attempt = progress.attempt(now);
+            let result = operation(attempt);
+            match progress.after(self.classifier.classify(&result), now) {
+                Next::Retry { delay } => wait(delay),
+                Next::Stop(_) => return finished(result, attempt),
+            }
+        }
+    }
+}
+
+impl Retry {
+    /// Runs the operation until it succeeds, or until the policy says to stop.
+    ///
+    /// The operation makes a future for each attempt. Errors that aren't
+    /// [`Classify`] need a [`when`](Self::when) or [`classify`](Self::classify)
+    /// before.
+    ///
+    /// Nothing is allocated, and without limits of time and a budget no clock is
+    /// read, unless something fails.
+    ///
+    /// # Errors
+    /// The operation's last error as [`CallError::Inner`], and
+    /// [`CallError::TimedOut`] where the last attempt was cut. A last *value* that
+    /// a classifier calls a failure is handed out as the value that it is.
+    ///
+    /// # Cancellation
+    /// Dropping the future drops the attempt or the delay that is under way. A
+    /// retry that was granted by the budget and not begun is given back.
+    ///
+    /// ```
+    /// # async fn fetch() -> std::io::Result<&'static str> { Ok("body") }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use stanchion_retry as retry;
+    ///
+    /// let body = retry::exponential().run(|_| fetch()).await?;
+    /// # assert_eq!(body, "body");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The operation may borrow what is around it, be spawned, and be a method of
+    /// an `Arc`:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use stanchion_retry::{CallError, Retry};
+    ///
+    /// struct Client { retry: Retry, host: String }
+    ///
+    /// impl Client {
+    ///     async fn get(&self, path: &str) -> std::io::Result<String> {
+    ///         Ok(format!("{}/{path}", self.host))
+    ///     }
+    ///
+    ///     async fn fetch(self: Arc<Self>, path: String) -> Result<String, CallError<std::io::Error>> {
+    ///         self.retry.run(|_| self.get(&path)).await
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Arc::new(Client { retry: Retry::exponential(), host: "example.org".into() });
+    /// let page = tokio::spawn(client.fetch("index".into())).await??;
+    /// assert_eq!(page, "example.org/index");
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tokio")]
+    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Classify,
+    {
+        Run::by_error(self).run(operation).await
+    }
+
+    /// The same on this thread, which sleeps between the attempts. No runtime is
+    /// needed.
+    ///
+    /// # Errors
+    /// The operation's last error as [`CallError::Inner`].
+    ///
+    /// ```
+    /// use stanchion_retry::Retry;
+    ///
+    /// let text = Retry::exponential().run_blocking(|_| std::fs::read_to_string("Cargo.toml"))?;
+    /// # assert!(text.contains("stanchion-retry"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run_blocking<T, E, F>(&self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnMut(Attempt) -> Result<T, E>,
+        E: Classify,
+    {
+        Run::by_error(self).run_blocking(operation)
+    }
+}
+
+fn finished<T, E>(result: Result<T, E>, attempt: Attempt) -> Result<T, CallError<E>> {
+    result.map_err(|error| CallError::Inner { error, attempts: attempt.number() })
+}
+
+pub(crate) fn now() -> Moment {
+    Clock::system().now()
+}
+
+#[cfg(feature = "tokio")]
+async fn sleep(delay: Duration) {
+    // Nothing to wait for: no timer, which would round it up to a millisecond.
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}
