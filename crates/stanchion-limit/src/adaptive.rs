@@ -57,7 +57,7 @@ use crate::trace::GateReporter;
 /// | `Success` | its latency |
 /// | `Throttled`, `TimedOut` | a drop |
 /// | `Abandoned` | a drop, if it had taken unusually long; else nothing. Each algorithm says how long |
-/// | `Ignored`, `Transient`, `Permanent` | nothing: failures are quick or slow for reasons of their own |
+/// | all others | nothing: failures are quick or slow for reasons of their own |
 ///
 /// # Weights
 /// A call takes [`Call::units`] of the limit, and is refused while the limit is
@@ -65,8 +65,10 @@ use crate::trace::GateReporter;
 /// more than `max` is refused as [`NeverFits`](RejectionKind::NeverFits).
 ///
 /// # What it costs
-/// One swap of a number to let a call in. When it ends, another, and, for the
-/// few calls that a step is made of, a short lock. Nothing is allocated.
+/// One swap of a number to let a call in, without a lock. When it ends, another,
+/// and, for the few calls that a step is made of, a short lock. Nothing is
+/// allocated. A gate that learns needs two readings of the clock, which whoever
+/// drives the call makes.
 ///
 /// ```
 /// use std::time::Duration;

@@ -92,7 +92,7 @@ fn each_outcome_counts_as_the_table_says() {
     }
     assert_eq!(limit_after(Outcome::Abandoned, 99 * MILLI), 40);
     assert_eq!(limit_after(Outcome::Abandoned, 100 * MILLI), 36);
-    for silent in [Outcome::Ignored, Outcome::Transient, Outcome::Permanent] {
+    for silent in [Outcome::Ignored, Outcome::Transient, Outcome::Permanent, Outcome::Unauthenticated] {
         assert_eq!(limit_after(silent, 1_000 * MILLI), 40);
     }
 }

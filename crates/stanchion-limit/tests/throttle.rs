@@ -130,7 +130,7 @@ fn each_outcome_is_accepted_or_not() {
         clock.advance(2 * SECOND);
         (throttle.snapshot().requests, throttle.snapshot().accepts)
     };
-    for accepted in [Outcome::Success, Outcome::Ignored, Outcome::Permanent] {
+    for accepted in [Outcome::Success, Outcome::Ignored, Outcome::Permanent, Outcome::Unauthenticated] {
         assert_eq!(counts(accepted, SECOND), (1, 1));
     }
     for refused in [THROTTLED, Outcome::TimedOut, Outcome::Transient] {
