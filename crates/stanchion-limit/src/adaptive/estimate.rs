@@ -128,6 +128,21 @@ mod tests {
         assert_eq!(vegas.settle(0, Ending::Answered, 20, 10 * MILLI), Some(20));
         assert_eq!(vegas.settle(1, Ending::Abandoned, 20, 19 * MILLI), None);
         assert_eq!(vegas.settle(1, Ending::Abandoned, 20, 20 * MILLI), Some(19));
+        // Half as long again as Gradient2's average.
+        let mut gradient2 = Estimate::new(crate::Gradient2::default().initial(100).into(), 1, 0);
+        assert_eq!(gradient2.settle(0, Ending::Abandoned, 1, 1_000 * MILLI), None);
+        assert_eq!(gradient2.settle(0, Ending::Answered, 1, 10 * MILLI), Some(100));
+        assert_eq!(gradient2.settle(1, Ending::Abandoned, 1, 14 * MILLI), None);
+        assert_eq!(gradient2.settle(1, Ending::Abandoned, 1, 16 * MILLI), Some(90));
+    }
+
+    /// The last to end may find the others gone.
+    #[test]
+    fn the_most_that_were_under_way_count() {
+        let mut estimate = aimd();
+        estimate.settle(0, Ending::Answered, 50, MILLI);
+        estimate.settle(0, Ending::Answered, 2, MILLI);
+        assert_eq!(estimate.settle(0, Ending::Answered, 1, MILLI), Some(101));
     }
 
     #[test]

@@ -226,6 +226,8 @@ mod tests {
     fn a_larger_limit_takes_larger_steps() {
         assert_eq!(limit_after(100.0, 100.0), 112.0);
         assert_eq!(limit_after(99.0, 100.0), 105.0);
+        // A queue of 13 is one too many; a step is a logarithm at least.
+        assert_eq!(limit_after(100.0, 100.0 / (1.0 - 0.1299)), 98.0);
     }
 
     #[test]
@@ -271,6 +273,16 @@ mod tests {
         assert_eq!(vegas.limit(&state), 25);
         state = vegas.step(state, sample(105.0, 25));
         assert_eq!((vegas.limit(&state), state.unloaded), (50, Some(105e6)));
+        // The next one is as far away, by another chance.
+        assert_eq!((state.steps, state.chance), (2, next_chance(u64::MAX)));
+        assert_eq!(vegas.limit(&vegas.step(state, loaded)), 50);
+    }
+
+    #[test]
+    fn a_drop_ends_a_probe() {
+        let probing = VegasState { probing: true, ..at(50.0) };
+        let state = Vegas::default().step(probing, Sample { dropped: true, ..sample(1.0, 1) });
+        assert_eq!((Vegas::default().limit(&state), state.unloaded), (49, Some(100e6)));
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl Ring {
     /// What was sent in the window that ends now.
     pub(super) fn counts(&mut self, now: Moment) -> Counts {
         self.advance(now.as_nanos() / self.length);
-        let fresh = self.open_in(self.current) + self.current.checked_sub(1).map_or(0, |last| self.open_in(last));
+        let open = |number: u64| self.buckets[index(number)].open;
+        let fresh = open(self.current) + self.current.checked_sub(1).map_or(0, open);
         Counts { requests: self.sent - fresh, accepts: self.accepted }
     }
 
@@ -92,11 +93,6 @@ impl Ring {
             }
             Answer::NotAccepted | Answer::GivenUp => {}
         }
-    }
-
-    fn open_in(&self, number: u64) -> u64 {
-        let bucket = &self.buckets[index(number)];
-        if bucket.number == number { bucket.open } else { 0 }
     }
 
     /// Forgets what the window has left behind. A number of before changes nothing.
