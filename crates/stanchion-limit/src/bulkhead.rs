@@ -4,10 +4,11 @@ mod builder;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, BoxFuture, Call, Clock, Gate, Moment, Outcome, Permit, Rejection, RejectionKind, Ticket,
+    Admission, BoxFuture, Call, Clock, ConfigError, Gate, Moment, Outcome, Permit, Rejection, RejectionKind, Ticket,
 };
 use tokio::sync::Semaphore;
 
@@ -73,14 +74,29 @@ use crate::trace::GateReporter;
 pub struct Bulkhead {
     /// tokio's: fair, weighted, safe to cancel; lock-free while nobody waits.
     semaphore: Semaphore,
-    /// How many stand in line, bounded by `config.queue`.
+    settings: Settings,
+    /// Permits that were taken away while they were in use: whoever ends pays
+    /// this first.
+    owed: AtomicU32,
+    /// How many stand in line, bounded by the settings' `queue`.
     waiting: AtomicU32,
     refused: AtomicU64,
-    config: BulkheadConfig,
     clock: Clock,
     reporter: GateReporter,
 }
 
+/// A [`BulkheadConfig`] that can be changed while it is read. Its numbers are
+/// read one by one, and each is one that was.
+struct Settings {
+    permits: AtomicU32,
+    queue: AtomicU32,
+    /// In nanoseconds.
+    max_wait: AtomicU64,
+    /// Held by whoever changes them.
+    changing: Mutex<()>,
+}
+
+// Relaxed throughout: the numbers guard no other memory.
 impl Bulkhead {
     /// Settings for `permits` units at a time.
     ///
@@ -151,14 +167,54 @@ impl Bulkhead {
     /// How it stands now.
     pub fn snapshot(&self) -> BulkheadSnapshot {
         let free = u32::try_from(self.semaphore.available_permits()).unwrap_or(u32::MAX);
+        let permits = self.permits();
         BulkheadSnapshot {
             name: self.name().to_owned(),
-            permits: self.config.permits,
-            in_use: self.config.permits.saturating_sub(free),
-            // Relaxed: numbers for people.
+            permits,
+            in_use: (permits + self.owed.load(Ordering::Relaxed)).saturating_sub(free),
             waiting: self.waiting.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         }
+    }
+
+    /// Does as `config` says from now on.
+    ///
+    /// Fewer permits cut nothing off that is under way: as calls end, permits are
+    /// taken away until there are as few as said. Calls that wait keep their places
+    /// and the wait limit under which they began; one that costs more than all
+    /// permits that are left waits in vain, and nobody overtakes it.
+    ///
+    /// # Errors
+    /// As for [`build`](BulkheadBuilder::build); nothing is changed then.
+    pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        let _changing = self.settings.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settings.queue.store(config.queue, Ordering::Relaxed);
+        self.settings.max_wait.store(config.patience_nanos(), Ordering::Relaxed);
+        let before = self.settings.permits.swap(config.permits, Ordering::Relaxed);
+        if config.permits >= before {
+            self.give_back(config.permits - before);
+        } else {
+            let fewer = before - config.permits;
+            // Owed first, so that whoever ends from now on pays; then what is free is taken.
+            self.owed.fetch_add(fewer, Ordering::Relaxed);
+            self.give_back(u32::try_from(self.semaphore.forget_permits(size(fewer))).unwrap_or(fewer));
+        }
+        self.reporter.limit_is(config.permits);
+        Ok(())
+    }
+
+    /// These permits are free, but for what is owed.
+    fn give_back(&self, permits: u32) {
+        let pay = |owed: u32| (owed > 0).then(|| owed.saturating_sub(permits));
+        let owed = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).unwrap_or(0);
+        if permits > owed {
+            self.semaphore.add_permits(size(permits - owed));
+        }
+    }
+
+    fn permits(&self) -> u32 {
+        self.settings.permits.load(Ordering::Relaxed)
     }
 
     /// Takes so many permits now. They aren't there for a newcomer while somebody
@@ -174,7 +230,7 @@ impl Bulkhead {
     }
 
     fn fitting(&self, units: u64) -> Result<u32, RejectionKind> {
-        let units = u32::try_from(units).ok().filter(|units| *units <= self.config.permits);
+        let units = u32::try_from(units).ok().filter(|units| *units <= self.permits());
         units.ok_or(RejectionKind::NeverFits)
     }
 
@@ -195,9 +251,14 @@ impl Bulkhead {
         }
     }
 
+    /// Whether the line, with so many in it, takes another.
+    fn has_place(&self, waiting: u32) -> bool {
+        waiting < self.settings.queue.load(Ordering::Relaxed)
+    }
+
     /// How long a call waits at most, and what it is told then.
     fn patience(&self, deadline: Option<Moment>) -> (Duration, RejectionKind) {
-        let max_wait = self.config.patience();
+        let max_wait = Duration::from_nanos(self.settings.max_wait.load(Ordering::Relaxed));
         match deadline.map(|deadline| deadline - self.clock.now()) {
             Some(left) if left < max_wait => (left, RejectionKind::DeadlineTooShort),
             _ => (max_wait, RejectionKind::Saturated),
@@ -218,9 +279,7 @@ impl Gate for Bulkhead {
         match self.take(call.units()) {
             Ok(ticket) => Admission::Admitted(ticket),
             // A line that has room now may be full when its turn comes; that is told then.
-            Err(RejectionKind::Saturated) if self.waiting.load(Ordering::Relaxed) < self.config.queue => {
-                Admission::Wait
-            }
+            Err(RejectionKind::Saturated) if self.has_place(self.waiting.load(Ordering::Relaxed)) => Admission::Wait,
             Err(kind) => Admission::Rejected(self.refuse(kind)),
         }
     }
@@ -231,8 +290,12 @@ impl Gate for Bulkhead {
 
     fn settle(&self, ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {
         // The note is what `ticket` wrote: it fits.
-        self.semaphore.add_permits(usize::try_from(ticket.note()).unwrap_or_default());
+        self.give_back(u32::try_from(ticket.note()).unwrap_or_default());
     }
+}
+
+fn size(permits: u32) -> usize {
+    usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS)
 }
 
 fn ticket(units: u32) -> Ticket {
@@ -244,8 +307,7 @@ struct Place<'a>(&'a AtomicU32);
 
 impl<'a> Place<'a> {
     fn take(bulkhead: &'a Bulkhead) -> Option<Self> {
-        let one_more = |waiting: u32| (waiting < bulkhead.config.queue).then(|| waiting + 1);
-        // Relaxed: the number guards no other memory.
+        let one_more = |waiting: u32| bulkhead.has_place(waiting).then(|| waiting + 1);
         bulkhead.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Self(&bulkhead.waiting))
     }
@@ -272,7 +334,8 @@ pub struct BulkheadSnapshot {
     pub name: String,
     /// The most units at a time.
     pub permits: u32,
-    /// The units under way, and those set aside for the first in line.
+    /// The units under way, and those set aside for the first in line; more than
+    /// `permits` for a while after these became fewer.
     pub in_use: u32,
     /// The calls that wait.
     pub waiting: u32,

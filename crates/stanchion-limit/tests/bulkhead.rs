@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use stanchion_core::{Admission, IntoGate, Outcome};
-use stanchion_limit::{Bulkhead, BulkheadBuilder, Call, Clock, Gate, Moment, Permit, Rejection, RejectionKind};
+use stanchion_limit::{
+    Bulkhead, BulkheadBuilder, BulkheadConfig, Call, Clock, Gate, Moment, Permit, Rejection, RejectionKind,
+};
 use tokio::time::Instant;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -62,8 +64,6 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 #[cfg(feature = "serde")]
 #[test]
 fn a_configuration_is_checked_like_a_builder() {
-    use stanchion_limit::BulkheadConfig;
-
     let read = |text: &str| serde_json::from_str::<BulkheadConfig>(text);
     let full = read(r#"{"permits": 64, "queue": 128, "max_wait": "250ms"}"#).unwrap();
     assert_eq!(read(&serde_json::to_string(&full).unwrap()).unwrap(), full);
@@ -268,6 +268,63 @@ async fn it_is_a_gate_like_any() {
     drop(held);
     Permit::new(&gate, &call).await.unwrap().settle(Outcome::TimedOut);
     assert!(Permit::try_new(&gate, &call).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_can_be_changed_while_running() {
+    let bulkhead = line(4, 1);
+    let mut held: Vec<Permit<'_>> = (0..4).map(|_| bulkhead.try_acquire().unwrap()).collect();
+    // Fewer: nothing is cut off, and nobody is let in until there are as few.
+    bulkhead.reconfigure(BulkheadConfig::new(2)).unwrap();
+    assert_eq!((bulkhead.snapshot().permits, bulkhead.snapshot().in_use), (2, 4));
+    held.truncate(2);
+    assert_eq!(kind(bulkhead.try_acquire()), Some(RejectionKind::Saturated));
+    assert_eq!(kind(bulkhead.try_acquire_for(&Call::new().cost(3))), Some(RejectionKind::NeverFits));
+    held.truncate(1);
+    assert!(bulkhead.try_acquire().is_ok());
+    // More, and a line, of which those in it learn at once.
+    bulkhead.reconfigure(BulkheadConfig::new(1).queue(1, 30 * MILLI)).unwrap();
+    let began = Instant::now();
+    assert_eq!(kind(bulkhead.acquire().await), Some(RejectionKind::Saturated));
+    assert_eq!(began.elapsed(), 30 * MILLI);
+    let mut waiting = Box::pin(bulkhead.acquire());
+    assert!(poll(waiting.as_mut()).is_pending());
+    bulkhead.reconfigure(BulkheadConfig::new(2)).unwrap();
+    assert!(matches!(poll(waiting.as_mut()), Poll::Ready(Ok(_))));
+    drop(held);
+    // What can't be honoured changes nothing.
+    assert_eq!(bulkhead.reconfigure(BulkheadConfig::new(0)).unwrap_err().field(), "permits");
+    assert_eq!((bulkhead.snapshot().permits, bulkhead.snapshot().in_use), (2, 0));
+}
+
+/// Its permits change under four threads: all are accounted for at the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_under_load_lose_no_permit() {
+    let bulkhead = Arc::new(Bulkhead::new(5).queue(1_000).max_wait(Duration::from_secs(600)).build().unwrap());
+    let tasks: Vec<_> = (0..100_u64)
+        .map(|index| {
+            let bulkhead = bulkhead.clone();
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    let permit = bulkhead.acquire_for(&Call::new().cost(1 + index % 3)).await.unwrap();
+                    tokio::task::yield_now().await;
+                    drop(permit);
+                }
+            })
+        })
+        .collect();
+    for permits in (3..10).cycle().take(10_000) {
+        let config = BulkheadConfig::new(permits).queue(1_000, Duration::from_secs(600));
+        bulkhead.reconfigure(config).unwrap();
+        tokio::task::yield_now().await;
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let snapshot = bulkhead.snapshot();
+    assert_eq!((snapshot.in_use, snapshot.waiting, snapshot.refused), (0, 0, 0));
+    let _all = bulkhead.try_acquire_for(&Call::new().cost(u64::from(snapshot.permits))).unwrap();
+    assert!(bulkhead.try_acquire().is_err());
 }
 
 /// Four threads, each call counted by itself while it runs.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use stanchion_core::{Admission, BoxFuture, Outcome, Ticket};
-use stanchion_limit::{Bulkhead, Call, Gate, Rejection, RejectionKind};
+use stanchion_limit::{Bulkhead, BulkheadConfig, Call, Gate, Rejection, RejectionKind};
 
 type Waiting<'a> = BoxFuture<'a, Result<Ticket, Rejection>>;
 
@@ -18,16 +18,18 @@ fn poll(waiting: &mut Waiting<'_>) -> Poll<Result<Ticket, Rejection>> {
 
 /// The line as one would draw it: whoever is first takes what he needs, or all wait.
 struct Model {
-    free: u32,
+    /// Less than none where permits were taken away.
+    free: i64,
+    permits: u32,
     line: VecDeque<(usize, u32)>,
     admitted: Vec<(usize, u32)>,
 }
 
 impl Model {
     fn serve(&mut self) {
-        while self.line.front().is_some_and(|(_, units)| *units <= self.free) {
+        while self.line.front().is_some_and(|(_, units)| i64::from(*units) <= self.free) {
             let (who, units) = self.line.pop_front().unwrap();
-            self.free -= units;
+            self.free -= i64::from(units);
             self.admitted.push((who, units));
         }
     }
@@ -38,6 +40,7 @@ enum Step {
     Arrive { units: u32 },
     Leave { index: usize },
     Finish { index: usize },
+    Resize { permits: u32 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,6 +48,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..6_u32).prop_map(|units| Step::Arrive { units }),
         2 => any::<usize>().prop_map(|index| Step::Leave { index }),
         3 => any::<usize>().prop_map(|index| Step::Finish { index }),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Nobody leaves: what was set aside for one who leaves is the next one's, also
+/// where there are too many permits.
+fn steps_with_changes() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..6_u32).prop_map(|units| Step::Arrive { units }),
+        4 => any::<usize>().prop_map(|index| Step::Finish { index }),
+        1 => (1..8_u32).prop_map(|permits| Step::Resize { permits }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -67,71 +81,95 @@ fn poll_all(line: &mut Vec<(usize, Waiting<'_>)>, inside: &mut Vec<(usize, Ticke
 proptest! {
     #[test]
     fn it_does_as_a_line_of_people_does(steps in steps(), queue in 0..8_u32) {
-        const PERMITS: u32 = 4;
-        let runtime = runtime();
-        let _inside = runtime.enter();
-        let bulkhead = Bulkhead::new(PERMITS).queue(queue).build().unwrap();
-        let calls: [Call<'_>; 6] = std::array::from_fn(|units| Call::new().cost(units as u64));
-        let mut model = Model { free: PERMITS, line: VecDeque::new(), admitted: Vec::new() };
-        let mut line: Vec<(usize, Waiting<'_>)> = Vec::new();
-        let mut inside: Vec<(usize, Ticket)> = Vec::new();
-        for (who, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Arrive { units } => {
-                    let answer = bulkhead.try_admit(&calls[units as usize]);
-                    let free_now = model.line.is_empty() && units <= model.free;
-                    match answer {
-                        Admission::Admitted(ticket) => {
-                            prop_assert!(units == 0 || free_now);
-                            model.free -= units;
-                            model.admitted.push((who, units));
-                            inside.push((who, ticket));
-                        }
-                        Admission::Wait => {
-                            prop_assert!(!free_now && units > 0 && units <= PERMITS);
-                            prop_assert!(model.line.len() < queue as usize);
-                            let mut waiting = bulkhead.admit(&calls[units as usize]);
-                            prop_assert!(poll(&mut waiting).is_pending());
-                            line.push((who, waiting));
-                            model.line.push_back((who, units));
-                        }
-                        Admission::Rejected(refused) if units > PERMITS => {
-                            prop_assert_eq!(refused.kind(), RejectionKind::NeverFits);
-                        }
-                        Admission::Rejected(refused) => {
-                            prop_assert_eq!(refused.kind(), RejectionKind::Saturated);
-                            prop_assert!(!free_now && model.line.len() == queue as usize);
-                        }
+        beside_a_line_of_people(steps, queue)?;
+    }
+
+    #[test]
+    fn it_does_so_while_its_permits_change(steps in steps_with_changes(), queue in 0..8_u32) {
+        beside_a_line_of_people(steps, queue)?;
+    }
+}
+
+fn beside_a_line_of_people(steps: Vec<Step>, queue: u32) -> Result<(), TestCaseError> {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let bulkhead = Bulkhead::new(4).queue(queue).build().unwrap();
+    let calls: [Call<'_>; 6] = std::array::from_fn(|units| Call::new().cost(units as u64));
+    let mut model = Model { free: 4, permits: 4, line: VecDeque::new(), admitted: Vec::new() };
+    let mut line: Vec<(usize, Waiting<'_>)> = Vec::new();
+    let mut inside: Vec<(usize, Ticket)> = Vec::new();
+    for (who, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Arrive { units } => {
+                let answer = bulkhead.try_admit(&calls[units as usize]);
+                let free_now = model.line.is_empty() && i64::from(units) <= model.free;
+                match answer {
+                    Admission::Admitted(ticket) => {
+                        prop_assert!(units == 0 || free_now);
+                        model.free -= i64::from(units);
+                        model.admitted.push((who, units));
+                        inside.push((who, ticket));
+                    }
+                    Admission::Wait => {
+                        prop_assert!(!free_now && units > 0 && units <= model.permits);
+                        prop_assert!(model.line.len() < queue as usize);
+                        let mut waiting = bulkhead.admit(&calls[units as usize]);
+                        prop_assert!(poll(&mut waiting).is_pending());
+                        line.push((who, waiting));
+                        model.line.push_back((who, units));
+                    }
+                    Admission::Rejected(refused) if units > model.permits => {
+                        prop_assert_eq!(refused.kind(), RejectionKind::NeverFits);
+                    }
+                    Admission::Rejected(refused) => {
+                        prop_assert_eq!(refused.kind(), RejectionKind::Saturated);
+                        prop_assert!(!free_now && model.line.len() == queue as usize);
                     }
                 }
-                Step::Leave { index } if !line.is_empty() => {
-                    let (who, waiting) = line.remove(index % line.len());
-                    drop(waiting);
-                    model.line.retain(|(other, _)| *other != who);
-                }
-                Step::Finish { index } if !inside.is_empty() => {
-                    let (who, ticket) = inside.remove(index % inside.len());
-                    let position = model.admitted.iter().position(|(other, _)| *other == who).unwrap();
-                    model.free += model.admitted.remove(position).1;
-                    bulkhead.settle(ticket, Outcome::Success, Duration::ZERO);
-                }
-                Step::Leave { .. } | Step::Finish { .. } => {}
             }
-            model.serve();
-            poll_all(&mut line, &mut inside);
-            let mut ours: Vec<usize> = inside.iter().map(|(who, _)| *who).collect();
-            let mut theirs: Vec<usize> = model.admitted.iter().map(|(who, _)| *who).collect();
-            ours.sort_unstable();
-            theirs.sort_unstable();
-            prop_assert_eq!(ours, theirs);
-            prop_assert_eq!(bulkhead.snapshot().waiting as usize, model.line.len());
+            Step::Leave { index } if !line.is_empty() => {
+                let (who, waiting) = line.remove(index % line.len());
+                drop(waiting);
+                model.line.retain(|(other, _)| *other != who);
+            }
+            Step::Finish { index } if !inside.is_empty() => {
+                let (who, ticket) = inside.remove(index % inside.len());
+                let position = model.admitted.iter().position(|(other, _)| *other == who).unwrap();
+                model.free += i64::from(model.admitted.remove(position).1);
+                bulkhead.settle(ticket, Outcome::Success, Duration::ZERO);
+            }
+            Step::Resize { permits } => {
+                bulkhead.reconfigure(BulkheadConfig::new(permits).queue(queue.max(1), Duration::from_secs(1))).unwrap();
+                // The line stays as long as it was.
+                if queue == 0 {
+                    bulkhead.reconfigure(BulkheadConfig::new(permits)).unwrap();
+                }
+                model.free += i64::from(permits) - i64::from(model.permits);
+                model.permits = permits;
+            }
+            Step::Leave { .. } | Step::Finish { .. } => {}
         }
-        line.clear();
-        for (_, ticket) in inside {
-            bulkhead.settle(ticket, Outcome::Success, Duration::ZERO);
+        model.serve();
+        poll_all(&mut line, &mut inside);
+        let mut ours: Vec<usize> = inside.iter().map(|(who, _)| *who).collect();
+        let mut theirs: Vec<usize> = model.admitted.iter().map(|(who, _)| *who).collect();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        prop_assert_eq!(ours, theirs);
+        prop_assert_eq!(bulkhead.snapshot().waiting as usize, model.line.len());
+        if model.line.is_empty() {
+            prop_assert_eq!(i64::from(bulkhead.snapshot().in_use), i64::from(model.permits) - model.free);
         }
-        prop_assert_eq!(bulkhead.snapshot().in_use, 0);
     }
+    line.clear();
+    for (_, ticket) in inside {
+        bulkhead.settle(ticket, Outcome::Success, Duration::ZERO);
+    }
+    let snapshot = bulkhead.snapshot();
+    prop_assert_eq!((snapshot.permits, snapshot.in_use), (model.permits, 0));
+    let all = Call::new().cost(u64::from(model.permits));
+    prop_assert!(bulkhead.try_acquire_for(&all).is_ok());
+    Ok(())
 }
 
 /// A sequence of numbers that look random, the same each time (Knuth's constants).

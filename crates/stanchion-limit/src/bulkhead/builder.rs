@@ -1,13 +1,13 @@
 //! The settings of a bulkhead.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stanchion_core::{Clock, ConfigError, Gate, IntoGate, Name};
 use tokio::sync::Semaphore;
 
-use super::Bulkhead;
+use super::{Bulkhead, Settings, size};
 use crate::trace::GateReporter;
 
 /// What a bulkhead's numbers are, as data. What it says is checked when a
@@ -51,11 +51,23 @@ impl BulkheadConfig {
         Self { permits, queue: 0, max_wait: None }
     }
 
-    pub(super) fn patience(&self) -> Duration {
+    /// Room in line for so many calls, for so long each.
+    pub const fn queue(mut self, calls: u32, max_wait: Duration) -> Self {
+        self.queue = calls;
+        self.max_wait = Some(max_wait);
+        self
+    }
+
+    fn patience(&self) -> Duration {
         self.max_wait.unwrap_or(Self::MAX_WAIT)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// A day at most, which fits.
+    pub(super) fn patience_nanos(&self) -> u64 {
+        u64::try_from(self.patience().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         if !(1..=Self::MOST_PERMITS).contains(&self.permits) {
             let limit = format_args!("must be 1 to {}", Self::MOST_PERMITS).to_string();
             return Err(ConfigError::new("permits", self.permits, limit));
@@ -126,10 +138,16 @@ impl BulkheadBuilder {
         let reporter = GateReporter::new(self.name);
         reporter.limit_is(self.config.permits);
         Ok(Bulkhead {
-            semaphore: Semaphore::new(usize::try_from(self.config.permits).unwrap_or(Semaphore::MAX_PERMITS)),
+            semaphore: Semaphore::new(size(self.config.permits)),
+            settings: Settings {
+                permits: AtomicU32::new(self.config.permits),
+                queue: AtomicU32::new(self.config.queue),
+                max_wait: AtomicU64::new(self.config.patience_nanos()),
+                changing: Mutex::new(()),
+            },
+            owed: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             refused: AtomicU64::new(0),
-            config: self.config,
             clock: self.clock.unwrap_or_default(),
             reporter,
         })
