@@ -8,11 +8,11 @@ mod gradient2;
 mod vegas;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use stanchion_core::{Admission, Call, Gate, Outcome, Permit, Rejection, RejectionKind, Ticket};
+use stanchion_core::{Admission, Call, ConfigError, Gate, Outcome, Permit, Rejection, RejectionKind, Ticket};
 
 pub use aimd::Aimd;
 pub use algorithm::Algorithm;
@@ -93,8 +93,8 @@ pub struct AdaptiveLimiter {
     refused: AtomicU64,
     estimate: Mutex<Estimate>,
     /// The most that the limit can become.
-    most: u32,
-    learns: bool,
+    most: AtomicU32,
+    learns: AtomicBool,
     reporter: GateReporter,
 }
 
@@ -140,10 +140,43 @@ impl AdaptiveLimiter {
         }
     }
 
+    /// Does as `config` says from now on: the limit goes on from where it is, within
+    /// the new bounds, and what was learnt of latencies is learnt afresh. Results of
+    /// calls that are under way give back their units and change nothing else.
+    ///
+    /// # Errors
+    /// As for [`build`](AdaptiveLimiterBuilder::build); nothing is changed then.
+    pub fn reconfigure(&self, config: AdaptiveConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        let limit = {
+            let mut estimate = lock(&self.estimate);
+            estimate.begin_again(config.algorithm, config.samples);
+            self.most.store(config.algorithm.most(), Ordering::Relaxed);
+            self.learns.store(config.algorithm.learns(), Ordering::Relaxed);
+            self.publish(&estimate)
+        };
+        self.reporter.limit_is(limit);
+        Ok(())
+    }
+
+    /// Tells the numbers of the last step. Called with the estimate locked, so that
+    /// they stay those of the last one.
+    fn publish(&self, estimate: &Estimate) -> u32 {
+        let limit = estimate.limit();
+        self.limit.store(limit, Ordering::Relaxed);
+        self.generation.store(estimate.generation(), Ordering::Relaxed);
+        limit
+    }
+
+    fn learns(&self) -> bool {
+        self.learns.load(Ordering::Relaxed)
+    }
+
     /// Lets a call in if, with it, at most `ceiling(limit)` units are under way.
     #[inline]
     pub(crate) fn enter(&self, units: u64, ceiling: impl Fn(u32) -> u32) -> Result<Ticket, RejectionKind> {
-        let units = u32::try_from(units).ok().filter(|units| *units <= self.most).ok_or(RejectionKind::NeverFits)?;
+        let most = self.most.load(Ordering::Relaxed);
+        let units = u32::try_from(units).ok().filter(|units| *units <= most).ok_or(RejectionKind::NeverFits)?;
         let generation = self.generation.load(Ordering::Relaxed);
         let limit = self.limit();
         let ceiling = ceiling(limit);
@@ -172,10 +205,8 @@ impl AdaptiveLimiter {
         }
         let mut estimate = lock(&self.estimate);
         let before = self.limit();
-        let limit = estimate.settle(generation, ending, in_flight, elapsed)?;
-        // Inside, so that the numbers stay those of the last step.
-        self.limit.store(limit, Ordering::Relaxed);
-        self.generation.store(estimate.generation(), Ordering::Relaxed);
+        estimate.settle(generation, ending, in_flight, elapsed)?;
+        let limit = self.publish(&estimate);
         (limit != before).then_some(limit)
     }
 }
@@ -194,14 +225,14 @@ impl Gate for AdaptiveLimiter {
         // The note is what `enter` wrote: it fits.
         let units = u32::try_from(ticket.note()).unwrap_or_default();
         let in_flight = self.in_flight.fetch_sub(units, Ordering::Relaxed);
-        let Some(ending) = Ending::of(outcome).filter(|_| self.learns) else { return };
+        let Some(ending) = Ending::of(outcome).filter(|_| self.learns()) else { return };
         if let Some(limit) = self.learn(ticket.generation(), ending, in_flight, elapsed) {
             self.reporter.limit_is(limit);
         }
     }
 
     fn needs_elapsed(&self) -> bool {
-        self.learns
+        self.learns()
     }
 }
 

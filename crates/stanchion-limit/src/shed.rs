@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use stanchion_core::{
@@ -47,8 +47,8 @@ use crate::adaptive::{AdaptiveConfig, AdaptiveLimiter, AdaptiveLimiterBuilder, A
 /// ```
 pub struct LoadShedder {
     limiter: AdaptiveLimiter,
-    sheddable: u32,
-    normal: u32,
+    sheddable: AtomicU32,
+    normal: AtomicU32,
     shed: AtomicU64,
 }
 
@@ -59,6 +59,20 @@ impl LoadShedder {
     #[allow(clippy::new_ret_no_self, reason = "a pipeline takes `LoadShedder::new(…)` as it is")]
     pub fn new(algorithm: impl Into<Algorithm>) -> LoadShedderBuilder {
         LoadShedderConfig::new(AdaptiveConfig::new(algorithm)).into()
+    }
+
+    /// Does as `config` says from now on; about the limit see
+    /// [`AdaptiveLimiter::reconfigure`].
+    ///
+    /// # Errors
+    /// As for [`build`](LoadShedderBuilder::build); nothing is changed then.
+    pub fn reconfigure(&self, config: LoadShedderConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        self.limiter.reconfigure(config.limit)?;
+        // Relaxed here and throughout: the numbers guard no other memory.
+        self.sheddable.store(config.sheddable, Ordering::Relaxed);
+        self.normal.store(config.normal, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes the call's units, if its priority may have them.
@@ -77,7 +91,6 @@ impl LoadShedder {
 
     /// How it stands now.
     pub fn snapshot(&self) -> LoadShedderSnapshot {
-        // Relaxed: a number for people.
         LoadShedderSnapshot { limit: self.limiter.snapshot(), shed: self.shed.load(Ordering::Relaxed) }
     }
 
@@ -85,8 +98,8 @@ impl LoadShedder {
     fn ceiling(&self, limit: u32, priority: Priority) -> u32 {
         let share = match priority {
             Priority::Critical => return limit,
-            Priority::Sheddable => self.sheddable,
-            _ => self.normal,
+            Priority::Sheddable => self.sheddable.load(Ordering::Relaxed),
+            _ => self.normal.load(Ordering::Relaxed),
         };
         let part = u64::from(limit) * u64::from(share) / 100;
         // At most `limit`, as shares are at most 100.
@@ -159,6 +172,13 @@ impl LoadShedderConfig {
     /// Shedding under this limit.
     pub const fn new(limit: AdaptiveConfig) -> Self {
         Self { limit, sheddable: Self::default_sheddable(), normal: Self::default_normal() }
+    }
+
+    /// The same with these shares of the limit, in percent.
+    pub const fn shares(mut self, sheddable: u32, normal: u32) -> Self {
+        self.sheddable = sheddable;
+        self.normal = normal;
+        self
     }
 
     const fn default_sheddable() -> u32 {
@@ -236,7 +256,12 @@ impl LoadShedderBuilder {
     pub fn build(self) -> Result<LoadShedder, ConfigError> {
         self.config.check()?;
         let LoadShedderConfig { sheddable, normal, .. } = self.config;
-        Ok(LoadShedder { limiter: self.limiter.build()?, sheddable, normal, shed: AtomicU64::new(0) })
+        Ok(LoadShedder {
+            limiter: self.limiter.build()?,
+            sheddable: AtomicU32::new(sheddable),
+            normal: AtomicU32::new(normal),
+            shed: AtomicU64::new(0),
+        })
     }
 }
 

@@ -73,12 +73,17 @@ use ring::{Answer, Counts, Ring};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ClientThrottle {
-    ring: Mutex<Ring>,
+    window: Mutex<Window>,
     refused: AtomicU64,
-    config: ClientThrottleConfig,
     random: Random,
     clock: Clock,
     reporter: GateReporter,
+}
+
+/// What was counted, and by which numbers it is judged.
+struct Window {
+    ring: Ring,
+    config: ClientThrottleConfig,
 }
 
 impl ClientThrottle {
@@ -94,24 +99,45 @@ impl ClientThrottle {
 
     /// How it stands now.
     pub fn snapshot(&self) -> ClientThrottleSnapshot {
-        let counts = lock(&self.ring).counts(self.clock.now());
+        let (counts, probability) = {
+            let now = self.clock.now();
+            let mut window = lock(&self.window);
+            let counts = window.ring.counts(now);
+            (counts, window.config.probability(counts))
+        };
         ClientThrottleSnapshot {
             name: self.name().to_owned(),
             requests: counts.requests,
             accepts: counts.accepts,
-            probability: self.config.probability(counts),
+            probability,
             // Relaxed: a number for people.
             refused: self.refused.load(Ordering::Relaxed),
         }
     }
 
+    /// Does as `config` says from now on. Where its window is another, what was
+    /// counted so far is forgotten.
+    ///
+    /// # Errors
+    /// As for [`build`](ClientThrottleBuilder::build); nothing is changed then.
+    pub fn reconfigure(&self, config: ClientThrottleConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        let mut window = lock(&self.window);
+        if window.config.window != config.window {
+            window.ring = Ring::new(config.window);
+        }
+        window.config = config;
+        Ok(())
+    }
+
     /// Counts a request, and by chance refuses it; else, the bucket that it is counted in.
     fn send(&self) -> Option<u64> {
         let now = self.clock.now();
-        let mut ring = lock(&self.ring);
-        let probability = self.config.probability(ring.counts(now));
+        let mut window = lock(&self.window);
+        let counts = window.ring.counts(now);
+        let probability = window.config.probability(counts);
         let refused = probability > 0.0 && self.random.run().unit() < probability;
-        let bucket = ring.send(refused);
+        let bucket = window.ring.send(refused);
         (!refused).then_some(bucket)
     }
 }
@@ -137,18 +163,19 @@ impl Gate for ClientThrottle {
             Outcome::Abandoned => Answer::GivenUp,
             _ => Answer::Accepted,
         };
-        let mut ring = lock(&self.ring);
-        if answer == Answer::GivenUp {
-            // How long ago it was sent matters.
-            ring.counts(self.clock.now());
+        // How long ago it was sent matters then.
+        let now = (answer == Answer::GivenUp).then(|| self.clock.now());
+        let ring = &mut lock(&self.window).ring;
+        if let Some(now) = now {
+            ring.counts(now);
         }
         ring.answer(ticket.generation(), answer);
     }
 }
 
 /// Nothing inside panics; a poisoned lock would still hold numbers.
-fn lock(ring: &Mutex<Ring>) -> std::sync::MutexGuard<'_, Ring> {
-    ring.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(window: &Mutex<Window>) -> std::sync::MutexGuard<'_, Window> {
+    window.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for ClientThrottle {
@@ -198,6 +225,24 @@ impl Default for ClientThrottleConfig {
 }
 
 impl ClientThrottleConfig {
+    /// As [`ClientThrottleBuilder::k`]. Default: 2.
+    pub const fn k(mut self, requests: f64) -> Self {
+        self.k = requests;
+        self
+    }
+
+    /// As [`ClientThrottleBuilder::window`]. Default: 2 minutes.
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// As [`ClientThrottleBuilder::max_refused`]. Default: 1.
+    pub const fn max_refused(mut self, probability: f64) -> Self {
+        self.max_refused = probability;
+        self
+    }
+
     /// The pure decision.
     #[allow(clippy::cast_precision_loss, reason = "requests of minutes")]
     fn probability(&self, Counts { requests, accepts }: Counts) -> f64 {
@@ -281,9 +326,8 @@ impl ClientThrottleBuilder {
     pub fn build(self) -> Result<ClientThrottle, ConfigError> {
         self.config.check()?;
         Ok(ClientThrottle {
-            ring: Mutex::new(Ring::new(self.config.window)),
+            window: Mutex::new(Window { ring: Ring::new(self.config.window), config: self.config }),
             refused: AtomicU64::new(0),
-            config: self.config,
             random: self.random.unwrap_or_default(),
             clock: self.clock.unwrap_or_default(),
             reporter: GateReporter::new(self.name),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use stanchion_core::{Admission, IntoGate, Outcome, Permit, Ticket};
 use stanchion_limit::{
-    AdaptiveLimiter, AdaptiveLimiterBuilder, Aimd, Algorithm, Call, Gate, Gradient2, RejectionKind, Vegas,
+    AdaptiveConfig, AdaptiveLimiter, AdaptiveLimiterBuilder, Aimd, Algorithm, Call, Gate, Gradient2, RejectionKind,
+    Vegas,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -147,6 +148,33 @@ async fn a_permit_measures_the_latency() {
     assert_eq!(limiter.limit(), 19);
 }
 
+#[test]
+fn it_can_be_changed_while_running() {
+    let limiter = AdaptiveLimiter::new(Aimd::default().initial(100)).build().unwrap();
+    let under_way: Vec<Ticket> = (0..50).map(|_| admit(&limiter)).collect();
+    limiter.reconfigure(AdaptiveConfig::new(Vegas::default().max(70)).samples(1)).unwrap();
+    assert_eq!((limiter.limit(), limiter.snapshot().in_flight), (70, 50));
+    // What was admitted before gives its units back, and that is all.
+    for ticket in under_way {
+        limiter.settle(ticket, Outcome::TimedOut, MILLI);
+    }
+    assert_eq!((limiter.limit(), limiter.snapshot().in_flight, limiter.snapshot().baseline), (70, 0, None));
+    let ticket = admit(&limiter);
+    limiter.settle(ticket, Outcome::Success, MILLI);
+    assert_eq!(limiter.snapshot().baseline, Some(MILLI));
+    assert_eq!(Permit::try_new(&limiter, &Call::new().cost(71)).unwrap_err().kind(), RejectionKind::NeverFits);
+    // Within the new bounds, whichever the algorithm; and pinned.
+    limiter.reconfigure(AdaptiveConfig::new(Gradient2::default().min(80).initial(90))).unwrap();
+    assert_eq!(limiter.limit(), 80);
+    limiter.reconfigure(AdaptiveConfig::new(Aimd::default().max(30))).unwrap();
+    assert_eq!(limiter.limit(), 30);
+    limiter.reconfigure(AdaptiveConfig::new(Algorithm::Fixed(5))).unwrap();
+    assert_eq!((limiter.limit(), limiter.needs_elapsed()), (5, false));
+    // What can't be honoured changes nothing.
+    assert_eq!(limiter.reconfigure(AdaptiveConfig::new(Vegas::default()).samples(0)).unwrap_err().field(), "samples");
+    assert_eq!(limiter.limit(), 5);
+}
+
 /// Four threads, the limit fixed: each call counted by itself while it runs.
 #[test]
 fn never_more_than_the_limit_are_under_way() {
@@ -254,8 +282,6 @@ fn whatever_comes_the_limit_stays_within_its_bounds() {
 #[cfg(feature = "serde")]
 #[test]
 fn a_configuration_is_checked_like_a_builder() {
-    use stanchion_limit::AdaptiveConfig;
-
     let read = |text: &str| serde_json::from_str::<AdaptiveConfig>(text);
     assert_eq!(read(r#"{"algorithm": {"vegas": {}}}"#).unwrap(), AdaptiveConfig::new(Vegas::default()));
     assert_eq!(read(r#"{"algorithm": {"fixed": 64}}"#).unwrap(), AdaptiveConfig::new(Algorithm::Fixed(64)));

@@ -139,11 +139,9 @@ fn beside_a_line_of_people(steps: Vec<Step>, queue: u32) -> Result<(), TestCaseE
                 bulkhead.settle(ticket, Outcome::Success, Duration::ZERO);
             }
             Step::Resize { permits } => {
-                bulkhead.reconfigure(BulkheadConfig::new(permits).queue(queue.max(1), Duration::from_secs(1))).unwrap();
-                // The line stays as long as it was.
-                if queue == 0 {
-                    bulkhead.reconfigure(BulkheadConfig::new(permits)).unwrap();
-                }
+                let config = BulkheadConfig::new(permits);
+                let config = if queue == 0 { config } else { config.queue(queue, Duration::from_secs(1)) };
+                bulkhead.reconfigure(config).unwrap();
                 model.free += i64::from(permits) - i64::from(model.permits);
                 model.permits = permits;
             }

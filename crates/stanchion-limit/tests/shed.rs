@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use stanchion_core::{Admission, IntoGate, Outcome, Permit, Ticket};
-use stanchion_limit::{Aimd, Algorithm, Call, Gate, LoadShedder, LoadShedderBuilder, Priority, RejectionKind};
+use stanchion_limit::{
+    AdaptiveConfig, Aimd, Algorithm, Call, Gate, LoadShedder, LoadShedderBuilder, LoadShedderConfig, Priority,
+    RejectionKind,
+};
 
 const PRIORITIES: [Priority; 3] = [Priority::Sheddable, Priority::Normal, Priority::Critical];
 
@@ -79,6 +82,18 @@ fn the_shares_follow_a_limit_that_adapts() {
     assert_eq!((snapshot.shed, snapshot.limit.refused, snapshot.limit.in_flight), (1, 1, 0));
 }
 
+#[test]
+fn it_can_be_changed_while_running() {
+    let shedder = fixed(100).build().unwrap();
+    let config = |limit| LoadShedderConfig::new(AdaptiveConfig::new(Algorithm::Fixed(limit)));
+    shedder.reconfigure(config(10).shares(20, 70)).unwrap();
+    assert_eq!(fill(&shedder, 0, Priority::Sheddable).0, 2);
+    assert_eq!(fill(&shedder, 0, Priority::Normal).0, 7);
+    assert_eq!(shedder.reconfigure(config(10).shares(71, 70)).unwrap_err().field(), "sheddable");
+    assert_eq!(shedder.reconfigure(config(0)).unwrap_err().field(), "fixed");
+    assert_eq!(fill(&shedder, 0, Priority::Normal).0, 7);
+}
+
 /// Critical calls come through a flood of the others.
 #[test]
 fn a_flood_of_normal_calls_refuses_no_critical_one() {
@@ -106,8 +121,6 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 #[cfg(feature = "serde")]
 #[test]
 fn a_configuration_is_checked_like_a_builder() {
-    use stanchion_limit::LoadShedderConfig;
-
     let read = |text: &str| serde_json::from_str::<LoadShedderConfig>(text);
     let config = read(r#"{"limit": {"algorithm": {"fixed": 10}}, "normal": 80}"#).unwrap();
     assert_eq!(read(&serde_json::to_string(&config).unwrap()).unwrap(), config);

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanchion_core::{Admission, IntoGate, Outcome, Permit, Random, Ticket};
-use stanchion_limit::{Call, ClientThrottle, ClientThrottleBuilder, Gate, ManualClock, RejectionKind};
+use stanchion_limit::{
+    Call, ClientThrottle, ClientThrottleBuilder, ClientThrottleConfig, Gate, ManualClock, RejectionKind,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const THROTTLED: Outcome = Outcome::Throttled { retry_after: None };
@@ -209,6 +211,24 @@ fn after_an_outage_it_comes_back_as_the_docs_say() {
 }
 
 #[test]
+fn it_can_be_changed_while_running() {
+    let throttle = throttle(&ManualClock::new()).build().unwrap();
+    ask_many(&throttle, THROTTLED, 100);
+    assert!(throttle.snapshot().probability > 0.99);
+    throttle.reconfigure(ClientThrottleConfig::default().max_refused(0.5)).unwrap();
+    assert_eq!((throttle.snapshot().requests, throttle.snapshot().probability), (100, 0.5));
+    // Calls that are under way when the window changes count no more.
+    let Some(open) = (0..1_000).find_map(|_| Permit::try_new(&throttle, &Call::new()).ok()) else {
+        panic!("half pass")
+    };
+    throttle.reconfigure(ClientThrottleConfig::default().window(60 * SECOND)).unwrap();
+    assert_eq!((throttle.snapshot().requests, throttle.snapshot().probability), (0, 0.0));
+    open.settle(Outcome::Success);
+    assert_eq!(throttle.snapshot().accepts, 0);
+    assert_eq!(throttle.reconfigure(ClientThrottleConfig::default().k(0.0)).unwrap_err().field(), "k");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     let error = |builder: ClientThrottleBuilder| builder.build().unwrap_err().to_string();
     let builder = ClientThrottle::builder;
@@ -233,8 +253,6 @@ fn a_refusal_says_who_and_why() {
 #[cfg(feature = "serde")]
 #[test]
 fn a_configuration_is_checked_like_a_builder() {
-    use stanchion_limit::ClientThrottleConfig;
-
     let read = |text: &str| serde_json::from_str::<ClientThrottleConfig>(text);
     assert_eq!(read("{}").unwrap(), ClientThrottleConfig::default());
     let text = r#"{"k":1.5,"window":"10s","max_refused":0.9}"#;

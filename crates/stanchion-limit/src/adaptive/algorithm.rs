@@ -136,6 +136,18 @@ impl Algorithm {
 }
 
 impl State {
+    /// The same with this limit, as far as its bounds allow.
+    pub(crate) fn at(mut self, limit: u32) -> Self {
+        let limit = f64::from(limit);
+        match &mut self {
+            Self::Fixed(_) => {}
+            Self::Aimd(aimd, state) => state.limit = aimd.bounds().clamp(limit),
+            Self::Vegas(vegas, state) => state.limit = vegas.bounds().clamp(limit),
+            Self::Gradient2(gradient2, state) => state.limit = gradient2.bounds().clamp(limit),
+        }
+        self
+    }
+
     /// The next state.
     pub(crate) fn step(self, sample: Sample) -> Self {
         match self {

@@ -1,6 +1,6 @@
 //! The settings of an adaptive limiter.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use stanchion_core::{ConfigError, Gate, IntoGate, Name};
@@ -20,10 +20,10 @@ use crate::trace::GateReporter;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct AdaptiveConfig {
     /// How the limit is found.
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
     /// How many calls make a step. Default: 10.
     #[cfg_attr(feature = "serde", serde(default = "AdaptiveConfig::default_samples"))]
-    samples: u32,
+    pub(super) samples: u32,
 }
 
 impl AdaptiveConfig {
@@ -35,11 +35,17 @@ impl AdaptiveConfig {
         Self { algorithm: algorithm.into(), samples: Self::default_samples() }
     }
 
+    /// The same with steps of so many calls.
+    pub const fn samples(mut self, calls: u32) -> Self {
+        self.samples = calls;
+        self
+    }
+
     const fn default_samples() -> u32 {
         10
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         if !(1..=Self::MOST_SAMPLES).contains(&self.samples) {
             let limit = format_args!("must be 1 to {}", Self::MOST_SAMPLES).to_string();
             return Err(ConfigError::new("samples", self.samples, limit));
@@ -101,8 +107,8 @@ impl AdaptiveLimiterBuilder {
             generation: AtomicU64::new(estimate.generation()),
             refused: AtomicU64::new(0),
             estimate: Mutex::new(estimate),
-            most: algorithm.most(),
-            learns: algorithm.learns(),
+            most: AtomicU32::new(algorithm.most()),
+            learns: AtomicBool::new(algorithm.learns()),
             reporter,
         })
     }

@@ -14,6 +14,7 @@ pub(super) struct Estimate {
     /// How many calls make a step.
     samples: u32,
     seen: Seen,
+    seed: u64,
 }
 
 /// The calls of this generation that have ended.
@@ -28,7 +29,16 @@ struct Seen {
 
 impl Estimate {
     pub(super) fn new(algorithm: Algorithm, samples: u32, seed: u64) -> Self {
-        Self { state: algorithm.begin(seed), generation: 0, samples, seen: Seen::default() }
+        Self { state: algorithm.begin(seed), generation: 0, samples, seen: Seen::default(), seed }
+    }
+
+    /// Another algorithm, from the limit of now on. Nothing that was seen is kept.
+    pub(super) fn begin_again(&mut self, algorithm: Algorithm, samples: u32) {
+        let limit = self.limit();
+        self.state = algorithm.begin(self.seed).at(limit);
+        self.samples = samples;
+        self.seen = Seen::default();
+        self.generation += 1;
     }
 
     pub(super) fn limit(&self) -> u32 {
