@@ -4,7 +4,6 @@ mod builder;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use stanchion_core::{
@@ -85,15 +84,12 @@ pub struct Bulkhead {
     reporter: GateReporter,
 }
 
-/// A [`BulkheadConfig`] that can be changed while it is read. Its numbers are
-/// read one by one, and each is one that was.
+/// A [`BulkheadConfig`] that can be changed while it is read.
 struct Settings {
     permits: AtomicU32,
     queue: AtomicU32,
     /// In nanoseconds.
     max_wait: AtomicU64,
-    /// Held by whoever changes them.
-    changing: Mutex<()>,
 }
 
 // Relaxed throughout: the numbers guard no other memory.
@@ -171,6 +167,7 @@ impl Bulkhead {
         BulkheadSnapshot {
             name: self.name().to_owned(),
             permits,
+            queue: self.settings.queue.load(Ordering::Relaxed),
             in_use: (permits + self.owed.load(Ordering::Relaxed)).saturating_sub(free),
             waiting: self.waiting.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -188,7 +185,6 @@ impl Bulkhead {
     /// As for [`build`](BulkheadBuilder::build); nothing is changed then.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
         config.check()?;
-        let _changing = self.settings.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.settings.queue.store(config.queue, Ordering::Relaxed);
         self.settings.max_wait.store(config.patience_nanos(), Ordering::Relaxed);
         let before = self.settings.permits.swap(config.permits, Ordering::Relaxed);
@@ -334,6 +330,8 @@ pub struct BulkheadSnapshot {
     pub name: String,
     /// The most units at a time.
     pub permits: u32,
+    /// The most calls in line.
+    pub queue: u32,
     /// The units under way, and those set aside for the first in line; more than
     /// `permits` for a while after these became fewer.
     pub in_use: u32,

@@ -297,6 +297,26 @@ async fn it_can_be_changed_while_running() {
     assert_eq!((bulkhead.snapshot().permits, bulkhead.snapshot().in_use), (2, 0));
 }
 
+#[test]
+fn two_who_change_it_at_once_leave_as_many_permits_as_one_of_them_said() {
+    let bulkhead = Bulkhead::new(1).build().unwrap();
+    std::thread::scope(|scope| {
+        for permits in [3, 5] {
+            let bulkhead = &bulkhead;
+            scope.spawn(move || {
+                for _ in 0..50_000 {
+                    bulkhead.reconfigure(BulkheadConfig::new(permits)).unwrap();
+                }
+            });
+        }
+    });
+    let snapshot = bulkhead.snapshot();
+    assert!([3, 5].contains(&snapshot.permits));
+    assert_eq!(snapshot.in_use, 0);
+    let _all = bulkhead.try_acquire_for(&Call::new().cost(u64::from(snapshot.permits))).unwrap();
+    assert!(bulkhead.try_acquire().is_err());
+}
+
 /// Its permits change under four threads: all are accounted for at the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn changes_under_load_lose_no_permit() {

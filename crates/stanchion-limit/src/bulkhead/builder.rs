@@ -1,7 +1,7 @@
 //! The settings of a bulkhead.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stanchion_core::{Clock, ConfigError, Gate, IntoGate, Name};
@@ -143,7 +143,6 @@ impl BulkheadBuilder {
                 permits: AtomicU32::new(self.config.permits),
                 queue: AtomicU32::new(self.config.queue),
                 max_wait: AtomicU64::new(self.config.patience_nanos()),
-                changing: Mutex::new(()),
             },
             owed: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
