@@ -300,18 +300,20 @@ async fn it_can_be_changed_while_running() {
 #[test]
 fn two_who_change_it_at_once_leave_as_many_permits_as_one_of_them_said() {
     let bulkhead = Bulkhead::new(1).build().unwrap();
+    let start = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
-        for permits in [3, 5] {
-            let bulkhead = &bulkhead;
+        for sizes in [[3, 5], [7, 4]] {
+            let (bulkhead, start) = (&bulkhead, &start);
             scope.spawn(move || {
-                for _ in 0..50_000 {
+                start.wait();
+                for permits in sizes.into_iter().cycle().take(500_000) {
                     bulkhead.reconfigure(BulkheadConfig::new(permits)).unwrap();
                 }
             });
         }
     });
     let snapshot = bulkhead.snapshot();
-    assert!([3, 5].contains(&snapshot.permits));
+    assert!([5, 4].contains(&snapshot.permits));
     assert_eq!(snapshot.in_use, 0);
     let _all = bulkhead.try_acquire_for(&Call::new().cost(u64::from(snapshot.permits))).unwrap();
     assert!(bulkhead.try_acquire().is_err());
