@@ -276,6 +276,17 @@ mod tests {
         }
     }
 
+    /// tower's works off each idle second by itself: 400 ms for a month. This would take it half an hour.
+    #[test]
+    fn the_first_call_after_thirty_idle_days_costs_the_same() {
+        let budget = ratio(100.0, 0);
+        for month in 1..=5_000 {
+            let now = at(month * 30 * 86_400_000);
+            budget.deposit(now);
+            assert!(budget.withdraw(now).is_some() && budget.withdraw(now).is_none());
+        }
+    }
+
     #[test]
     fn two_threads_lose_no_call() {
         let budget = ratio(100.0, 0);
