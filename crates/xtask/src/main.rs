@@ -131,7 +131,7 @@ fn test(arguments: &[String]) -> Outcome {
     cargo(&command)?;
     if arguments.is_empty() {
         // Once more where features change what is compiled.
-        for package in ["stanchion-core", "stanchion-limit"] {
+        for package in ["stanchion-core", "stanchion-limit", "stanchion-retry", "stanchion-pipeline"] {
             cargo(&["test", "--quiet", "-p", package, "--all-features"])?;
         }
     }
