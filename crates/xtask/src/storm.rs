@@ -90,9 +90,8 @@ second {} it has a fifth of its capacity. A request that finds its queue full is
 | the worst second | {:.2} | {:.2} |
 | calls that succeed in the outage | {:.0} % | {:.0} % |
 
-The default budget is a tenth of the calls of the last ten seconds and one retry a second, for each client. The worst
-second is the first of the outage, when all that was saved up is spent at once; whoever wants that smaller takes a
-smaller minimum. Retries don't make an upstream that is short of capacity answer more calls: what they bring one
+The default budget is a tenth of the calls of the last ten seconds and one retry a second, for each client, spread
+over the ten seconds. Retries don't make an upstream that is short of capacity answer more calls: what they bring one
 caller they take from another.
 
 The simulation is `crates/stanchion-pipeline/tests/storm.rs`, in virtual time; a test asserts the first row and the
@@ -110,7 +109,7 @@ recovery.
     }
 
     fn svg(&self) -> String {
-        let most = self.naive.worst_load().max(self.ours.worst_load()).ceil();
+        let most = self.naive.worst_load().max(self.ours.worst_load()).round();
         let load = Panel { top: 40.0, most, title: "requests to the upstream, in normal loads" };
         let success = Panel { top: 250.0, most: 1.0, title: "share of the calls that succeed" };
         let sides = |panel: &Panel, pick: fn(&Series) -> &Vec<f64>| {
@@ -118,13 +117,13 @@ recovery.
         };
         format!(
             "\
-<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 440\" width=\"720\" height=\"440\" \
+<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 446\" width=\"720\" height=\"446\" \
 font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#7a7a7a\" role=\"img\">
 <title>A retry storm, with the default budget and without</title>
 {}{}{}{}\
-<text x=\"60\" y=\"430\" fill=\"#2f81f7\">default budget</text>
-<text x=\"180\" y=\"430\" fill=\"#9a8c7c\">no budget</text>
-<text x=\"680\" y=\"430\" text-anchor=\"end\">seconds; the upstream is ill in the grey ones</text>
+<text x=\"60\" y=\"436\" fill=\"#2f81f7\">default budget</text>
+<text x=\"180\" y=\"436\" fill=\"#9a8c7c\">no budget</text>
+<text x=\"680\" y=\"436\" text-anchor=\"end\">seconds; the upstream is ill in the grey ones</text>
 </svg>
 ",
             load.frame(),
