@@ -216,6 +216,28 @@ async fn a_wait_at_a_gate_ends_with_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_spent_at_gates_is_the_calls_own() {
+    let log = Log::default();
+    let slow = |name| Recorder { wait: Some(secs(2)), ..log.gate(name) };
+    let pipeline = Pipeline::named("x")
+        .total_timeout(secs(5))
+        .attempt_timeout(secs(3))
+        .bulkhead(slow("call"))
+        .breaker(slow("attempt"))
+        .build()
+        .unwrap();
+    let (began, left) = (now(), Mutex::new(None));
+    let result: Result<(), CallError<Failed>> = pipeline
+        .run(|attempt| {
+            *left.lock().unwrap() = attempt.remaining();
+            std::future::pending()
+        })
+        .await;
+    assert_eq!(result, Err(CallError::TimedOut { after: secs(5), scope: Scope::Total }));
+    assert_eq!((now() - began, left.into_inner().unwrap()), (secs(5), Some(secs(1))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bulkhead_holds_its_place_between_attempts_and_gives_it_back() {
     let pipeline = Pipeline::named("x").bulkhead(Bulkhead::new(1)).retry(each_second()).build().unwrap();
     let slow = tokio::spawn({
