@@ -1,6 +1,7 @@
 //! Runs an operation under a pipeline's policies, in their order.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ struct Course<'a> {
     began: Moment,
     /// Whether it is known to be safe to do twice.
     hedged: bool,
+    /// Whether one of several tries has decided the call.
+    decided: AtomicBool,
 }
 
 impl<'a> Course<'a> {
@@ -114,7 +117,8 @@ impl<'a> Course<'a> {
             let end = began + timeout;
             call = call.deadline(call.ends_by().map_or(end, |deadline| deadline.min(end)));
         }
-        Self { settings, stats, call, began, hedged: settings.hedge.is_some() && call.is_repeatable() == Some(true) }
+        let hedged = settings.hedge.is_some() && call.is_repeatable() == Some(true);
+        Self { settings, stats, call, began, hedged, decided: AtomicBool::new(false) }
     }
 
     async fn run<T, E, C, F, Fut>(&self, classifier: &C, mut operation: F) -> Ending<T, E>
@@ -127,7 +131,7 @@ impl<'a> Course<'a> {
         if let Some(deadline) = self.call.ends_by().filter(|deadline| *deadline <= self.began) {
             return Ending::TimedOut { deadline };
         }
-        let permits = match Permits::admit(&settings.call_gates, &self.call, now).await {
+        let permits = match Permits::admit(&settings.call_gates, &self.call, &self.decided, now).await {
             Ok(permits) => permits,
             Err(refused) => return self.refused(refused),
         };
@@ -137,6 +141,13 @@ impl<'a> Course<'a> {
         }
         let ending = match &settings.hedge {
             Some(hedge) if self.hedged => {
+                let judge = |(number, ending): &(u32, Ending<T, E>)| {
+                    let judged = ending.judged(settings.retries);
+                    // Those that are dropped now have lost; that says nothing against the other side.
+                    let decides = judged == Judged::Well || (judged == Judged::Finally && *number == 0);
+                    self.decided.store(decides, Ordering::Relaxed);
+                    judged
+                };
                 // One task polls all tries, so nobody ever waits here: it only makes them `Send`.
                 let operation = Mutex::new(operation);
                 let make = |number| {
@@ -145,11 +156,11 @@ impl<'a> Course<'a> {
                         let mut operation = operation.lock().unwrap_or_else(PoisonError::into_inner);
                         operation(attempt.of_hedge(number))
                     };
-                    self.attempts((number == 0).then_some(admitted), classifier, make)
+                    let known = (number == 0).then_some(admitted);
+                    async move { (number, self.attempts(known, classifier, make).await) }
                 };
-                let (ending, hedges) =
-                    hedge.race(admitted, make, |ending| Ending::judged(ending, settings.retries)).await;
-                self.stats.hedges.fetch_add(u64::from(hedges - 1), std::sync::atomic::Ordering::Relaxed);
+                let ((_, ending), tries) = hedge.race(admitted, make, judge).await;
+                self.stats.hedges.fetch_add(u64::from(tries - 1), Ordering::Relaxed);
                 ending
             }
             _ => self.attempts(Some(admitted), classifier, &mut operation).await,
@@ -176,7 +187,7 @@ impl<'a> Course<'a> {
             Err(error) => return Ending::Misconfigured(error),
         };
         loop {
-            let permits = match Permits::admit(&settings.attempt_gates, &self.call, now).await {
+            let permits = match Permits::admit(&settings.attempt_gates, &self.call, &self.decided, now).await {
                 Ok(permits) => permits,
                 Err(Refused::Rejected(rejection)) => match progress.after_rejection(rejection.come_back_after(), now) {
                     Next::Retry { delay } => {

@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 use stanchion_core::{Admission, Call, Gate, Moment, Outcome, Permit, Rejection};
 use stanchion_retry::within;
 
-/// The permits of all gates of one kind. Dropped, they settle as abandoned.
+/// The permits of all gates of one kind. Dropped, they settle as abandoned; if the
+/// call was decided elsewhere meanwhile, as ignored.
 pub(crate) struct Permits<'a> {
     permits: SmallVec<[Permit<'a>; 4]>,
+    decided: &'a AtomicBool,
     /// Whether time has passed since they were asked for.
     pub(crate) waited: bool,
 }
@@ -28,9 +31,10 @@ impl<'a> Permits<'a> {
     pub(crate) async fn admit(
         gates: &'a [Arc<dyn Gate>],
         call: &Call<'_>,
+        decided: &'a AtomicBool,
         now: impl Fn() -> Moment,
     ) -> Result<Self, Refused> {
-        let mut permits = Self { permits: SmallVec::new(), waited: false };
+        let mut permits = Self { permits: SmallVec::new(), decided, waited: false };
         for gate in gates {
             let gate: &dyn Gate = &**gate;
             let admitted = match gate.try_admit(call) {
@@ -53,8 +57,12 @@ impl<'a> Permits<'a> {
     }
 
     /// Tells each gate how it ended.
-    pub(crate) fn settle(self, outcome: Outcome) {
-        for permit in self.permits {
+    pub(crate) fn settle(mut self, outcome: Outcome) {
+        self.settle_all(outcome);
+    }
+
+    fn settle_all(&mut self, outcome: Outcome) {
+        for permit in self.permits.drain(..) {
             permit.settle(outcome);
         }
     }
@@ -62,7 +70,8 @@ impl<'a> Permits<'a> {
     /// Asks each gate whether it would let the call in, and waits for none. Says
     /// whether all did; their permits are held all the same.
     pub(crate) fn shadow(gates: &'a [Arc<dyn Gate>], call: &Call<'_>) -> (Self, bool) {
-        let mut permits = Self { permits: SmallVec::new(), waited: false };
+        static UNDECIDED: AtomicBool = AtomicBool::new(false);
+        let mut permits = Self { permits: SmallVec::new(), decided: &UNDECIDED, waited: false };
         let mut all = true;
         for gate in gates {
             match gate.try_admit(call) {
@@ -73,6 +82,15 @@ impl<'a> Permits<'a> {
             }
         }
         (permits, all)
+    }
+}
+
+impl Drop for Permits<'_> {
+    fn drop(&mut self) {
+        // Relaxed: it was set by the task that drops this.
+        if self.decided.load(Ordering::Relaxed) {
+            self.settle_all(Outcome::Ignored);
+        }
     }
 }
 

@@ -292,6 +292,26 @@ async fn only_what_is_declared_repeatable_is_hedged_and_what_is_declared_not_to_
     assert_eq!(pipeline.snapshot().hedges, 1);
 }
 
+/// A breaker that counts dropped calls as failures must not open because hedges win.
+#[tokio::test(start_paused = true)]
+async fn a_try_that_loses_is_no_failure_and_one_that_is_dropped_from_outside_is_abandoned() {
+    let log = Log::default();
+    let pipeline =
+        Pipeline::named("x").breaker(log.gate("gate")).hedge(Hedge::after(secs(1))).repeatable(true).build().unwrap();
+    let call = |takes: [u64; 2]| {
+        pipeline.run(move |attempt| async move {
+            tokio::time::sleep(secs(takes[usize::try_from(attempt.hedge()).unwrap()])).await;
+            Ok::<_, Failed>(())
+        })
+    };
+    call([60, 1]).await.unwrap();
+    assert_eq!(log.take(), ["ask gate", "ask gate", "gate success", "gate ignored"]);
+    call([2, 60]).await.unwrap();
+    assert_eq!(log.take(), ["ask gate", "ask gate", "gate success", "gate ignored"]);
+    assert!(tokio::time::timeout(secs(5), call([60, 60])).await.is_err());
+    assert_eq!(log.take(), ["ask gate", "ask gate", "gate abandoned", "gate abandoned"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hedge_does_not_begin_anew_what_has_used_up_its_retries() {
     let pipeline = Pipeline::named("x")
