@@ -1,6 +1,7 @@
 //! Runs an operation under a pipeline's policies, in their order.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ struct Course<'a> {
     began: Moment,
     /// Whether it is known to be safe to do twice.
     hedged: bool,
+    /// Whether one of several tries has decided the call.
+    decided: AtomicBool,
 }
 
 impl<'a> Course<'a> {
@@ -114,7 +117,8 @@ impl<'a> Course<'a> {
             let end = began + timeout;
             call = call.deadline(call.ends_by().map_or(end, |deadline| deadline.min(end)));
         }
-        Self { settings, stats, call, began, hedged: settings.hedge.is_some() && call.is_repeatable() == Some(true) }
+        let hedged = settings.hedge.is_some() && call.is_repeatable() == Some(true);
+        Self { settings, stats, call, began, hedged, decided: AtomicBool::new(false) }
     }
 
     async fn run<T, E, C, F, Fut>(&self, classifier: &C, mut operation: F) -> Ending<T, E>
@@ -127,15 +131,23 @@ impl<'a> Course<'a> {
         if let Some(deadline) = self.call.ends_by().filter(|deadline| *deadline <= self.began) {
             return Ending::TimedOut { deadline };
         }
-        for budget in &settings.budgets {
-            budget.begun(self.began);
-        }
-        let permits = match Permits::admit(&settings.call_gates, &self.call, now).await {
+        let permits = match Permits::admit(&settings.call_gates, &self.call, &self.decided, now).await {
             Ok(permits) => permits,
             Err(refused) => return self.refused(refused),
         };
+        let admitted = if permits.waited { now() } else { self.began };
+        for budget in &settings.budgets {
+            budget.begun(admitted);
+        }
         let ending = match &settings.hedge {
             Some(hedge) if self.hedged => {
+                let judge = |(number, ending): &(u32, Ending<T, E>)| {
+                    let judged = ending.judged(settings.retries);
+                    // Those that are dropped now have lost; that says nothing against the other side.
+                    let decides = judged == Judged::Well || (judged == Judged::Finally && *number == 0);
+                    self.decided.store(decides, Ordering::Relaxed);
+                    judged
+                };
                 // One task polls all tries, so nobody ever waits here: it only makes them `Send`.
                 let operation = Mutex::new(operation);
                 let make = |number| {
@@ -144,21 +156,27 @@ impl<'a> Course<'a> {
                         let mut operation = operation.lock().unwrap_or_else(PoisonError::into_inner);
                         operation(attempt.of_hedge(number))
                     };
-                    self.attempts(classifier, make)
+                    let known = (number == 0).then_some(admitted);
+                    async move { (number, self.attempts(known, classifier, make).await) }
                 };
-                let (ending, hedges) =
-                    hedge.race(self.began, make, |ending| Ending::judged(ending, settings.retries)).await;
-                self.stats.hedges.fetch_add(u64::from(hedges - 1), std::sync::atomic::Ordering::Relaxed);
+                let ((_, ending), tries) = hedge.race(admitted, make, judge).await;
+                self.stats.hedges.fetch_add(u64::from(tries - 1), Ordering::Relaxed);
                 ending
             }
-            _ => self.attempts(classifier, &mut operation).await,
+            _ => self.attempts(Some(admitted), classifier, &mut operation).await,
         };
         permits.settle(ending.outcome());
         ending
     }
 
-    /// The retry, with what stands before each attempt.
-    async fn attempts<T, E, C, Fut>(&self, classifier: &C, mut make: impl FnMut(Attempt) -> Fut) -> Ending<T, E>
+    /// The retry, with what stands before each attempt. `known` is the time now, as long
+    /// as it is known without looking.
+    async fn attempts<T, E, C, Fut>(
+        &self,
+        mut known: Option<Moment>,
+        classifier: &C,
+        mut make: impl FnMut(Attempt) -> Fut,
+    ) -> Ending<T, E>
     where
         C: Classifier<T, E>,
         Fut: Future<Output = Result<T, E>>,
@@ -168,25 +186,27 @@ impl<'a> Course<'a> {
             Ok(progress) => progress,
             Err(error) => return Ending::Misconfigured(error),
         };
-        let mut first = true;
         loop {
-            if !std::mem::take(&mut first) {
-                Stats::count(&self.stats.retries);
-            }
-            let permits = match Permits::admit(&settings.attempt_gates, &self.call, now).await {
+            let permits = match Permits::admit(&settings.attempt_gates, &self.call, &self.decided, now).await {
                 Ok(permits) => permits,
                 Err(Refused::Rejected(rejection)) => match progress.after_rejection(rejection.come_back_after(), now) {
                     Next::Retry { delay } => {
-                        sleep(delay).await;
+                        self.retrying(delay, &mut known).await;
                         continue;
                     }
                     Next::Stop(_) => return Ending::Rejected(rejection),
                 },
                 Err(refused) => return self.refused(refused),
             };
-            let attempt = progress.attempt(now);
+            known = known.filter(|_| !permits.waited);
+            let attempt = progress.attempt(|| known.unwrap_or_else(now));
             let result = match attempt.remaining() {
                 None => Ok(make(attempt).await),
+                Some(Duration::ZERO) => {
+                    // The gates have taken all the time there was.
+                    permits.settle(Outcome::Ignored);
+                    return self.refused(Refused::TimedOut);
+                }
                 Some(limit) => within(limit, make(attempt)).await,
             };
             let outcome = match &result {
@@ -195,7 +215,7 @@ impl<'a> Course<'a> {
             };
             permits.settle(outcome);
             match progress.after(outcome, now) {
-                Next::Retry { delay } => sleep(delay).await,
+                Next::Retry { delay } => self.retrying(delay, &mut known).await,
                 Next::Stop(stop) => {
                     return match result {
                         Ok(result) => Ending::Result { result, outcome, attempts: attempt.number(), stop },
@@ -204,6 +224,14 @@ impl<'a> Course<'a> {
                 }
             }
         }
+    }
+
+    async fn retrying(&self, delay: Duration, known: &mut Option<Moment>) {
+        *known = None;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        Stats::count(&self.stats.retries);
     }
 
     /// An attempt was cut: by its own timeout, or by that of the whole call.
@@ -257,10 +285,4 @@ fn once<T, E>(result: Result<T, E>, classifier: &impl Classifier<T, E>) -> Endin
 
 fn now() -> Moment {
     Clock::system().now()
-}
-
-async fn sleep(delay: Duration) {
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
 }

@@ -2,13 +2,20 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
 use stanchion_core::{Admission, Call, Gate, Moment, Outcome, Permit, Rejection};
 use stanchion_retry::within;
 
-/// The permits of all gates of one kind. Dropped, they settle as abandoned.
-pub(crate) struct Permits<'a>(SmallVec<[Permit<'a>; 4]>);
+/// The permits of all gates of one kind. Dropped, they settle as abandoned; if the
+/// call was decided elsewhere meanwhile, as ignored.
+pub(crate) struct Permits<'a> {
+    permits: SmallVec<[Permit<'a>; 4]>,
+    decided: &'a AtomicBool,
+    /// Whether time has passed since they were asked for.
+    pub(crate) waited: bool,
+}
 
 /// Why nobody was let in.
 pub(crate) enum Refused {
@@ -24,18 +31,22 @@ impl<'a> Permits<'a> {
     pub(crate) async fn admit(
         gates: &'a [Arc<dyn Gate>],
         call: &Call<'_>,
+        decided: &'a AtomicBool,
         now: impl Fn() -> Moment,
     ) -> Result<Self, Refused> {
-        let mut permits = Self(SmallVec::new());
+        let mut permits = Self { permits: SmallVec::new(), decided, waited: false };
         for gate in gates {
             let gate: &dyn Gate = &**gate;
             let admitted = match gate.try_admit(call) {
                 Admission::Admitted(ticket) => Ok(ticket),
                 Admission::Rejected(rejection) => Err(Refused::Rejected(rejection)),
-                Admission::Wait => wait(gate.admit(call), call, &now).await,
+                Admission::Wait => {
+                    permits.waited = true;
+                    wait(gate.admit(call), call, &now).await
+                }
             };
             match admitted {
-                Ok(ticket) => permits.0.push(Permit::of(gate, ticket)),
+                Ok(ticket) => permits.permits.push(Permit::of(gate, ticket)),
                 Err(refused) => {
                     permits.settle(Outcome::Ignored);
                     return Err(refused);
@@ -46,8 +57,12 @@ impl<'a> Permits<'a> {
     }
 
     /// Tells each gate how it ended.
-    pub(crate) fn settle(self, outcome: Outcome) {
-        for permit in self.0 {
+    pub(crate) fn settle(mut self, outcome: Outcome) {
+        self.settle_all(outcome);
+    }
+
+    fn settle_all(&mut self, outcome: Outcome) {
+        for permit in self.permits.drain(..) {
             permit.settle(outcome);
         }
     }
@@ -55,17 +70,27 @@ impl<'a> Permits<'a> {
     /// Asks each gate whether it would let the call in, and waits for none. Says
     /// whether all did; their permits are held all the same.
     pub(crate) fn shadow(gates: &'a [Arc<dyn Gate>], call: &Call<'_>) -> (Self, bool) {
-        let mut permits = Self(SmallVec::new());
+        static UNDECIDED: AtomicBool = AtomicBool::new(false);
+        let mut permits = Self { permits: SmallVec::new(), decided: &UNDECIDED, waited: false };
         let mut all = true;
         for gate in gates {
             match gate.try_admit(call) {
-                Admission::Admitted(ticket) => permits.0.push(Permit::of(&**gate, ticket)),
+                Admission::Admitted(ticket) => permits.permits.push(Permit::of(&**gate, ticket)),
                 // One that would wait isn't a refusal.
                 Admission::Wait => {}
                 Admission::Rejected(_) => all = false,
             }
         }
         (permits, all)
+    }
+}
+
+impl Drop for Permits<'_> {
+    fn drop(&mut self) {
+        // Relaxed: it was set by the task that drops this.
+        if self.decided.load(Ordering::Relaxed) {
+            self.settle_all(Outcome::Ignored);
+        }
     }
 }
 

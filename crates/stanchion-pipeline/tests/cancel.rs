@@ -85,7 +85,7 @@ struct Fixture {
 fn fixture(hedge: bool) -> Fixture {
     let (call_gate, attempt_gate) = (Arc::<Turnstile>::default(), Arc::<Turnstile>::default());
     let bulkhead = Arc::new(Bulkhead::new(1).queue(4).max_wait(Duration::from_secs(60)).build().unwrap());
-    let budget = Budget::new(RatioBudget::default().percent(0.0).min_per_second(100)).unwrap();
+    let budget = Budget::new(RatioBudget::finagle().percent(0.0).min_per_second(100)).unwrap();
     let builder = Pipeline::named("dropped")
         .total_timeout(Duration::from_secs(60))
         .attempt_timeout(Duration::from_secs(30))

@@ -73,7 +73,7 @@ async fn a_budget_keeps_its_state_too() {
         let mut at_once = retry(9);
         at_once.backoff = BackoffConfig::Constant { delay: Duration::ZERO, jitter: None };
         config.retry = Some(at_once);
-        config.budget = Some(RatioBudget::default().percent(0.0).min_per_second(1).into());
+        config.budget = Some(RatioBudget::finagle().percent(0.0).min_per_second(1).into());
     });
     let pipeline = Pipeline::named("x").config(&storm).build().unwrap();
     let busy = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
@@ -83,7 +83,7 @@ async fn a_budget_keeps_its_state_too() {
     other.total_timeout = Some(secs(99));
     pipeline.reload(&other).unwrap();
     assert_eq!(pipeline.snapshot().budget, Some(2));
-    other.budget = Some(RatioBudget::default().percent(0.0).min_per_second(2).into());
+    other.budget = Some(RatioBudget::finagle().percent(0.0).min_per_second(2).into());
     pipeline.reload(&other).unwrap();
     assert_eq!(pipeline.snapshot().budget, Some(20));
 }
@@ -118,7 +118,7 @@ async fn a_configuration_that_makes_no_sense_is_refused_whole() {
     assert_eq!(refused(|config| config.rate_limit = Some(Quota::per_second(0))), "rate_limit.count");
     assert_eq!(refused(|config| config.bulkhead = Some(BulkheadConfig::new(0))), "bulkhead.permits");
     assert_eq!(refused(|config| config.hedge = Some(HedgeConfig::default())), "hedge.after");
-    assert_eq!(refused(|config| config.budget = Some(RatioBudget::default().percent(-1.0).into())), "budget.percent");
+    assert_eq!(refused(|config| config.budget = Some(RatioBudget::finagle().percent(-1.0).into())), "budget.percent");
     assert_eq!(refused(move |config| config.retry = Some(retry(0))), "retry.max_attempts");
     let began = Clock::system().now();
     let hanging =

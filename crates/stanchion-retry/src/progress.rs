@@ -100,7 +100,7 @@ impl Stop {
 }
 
 impl<'a> Progress<'a> {
-    /// The call begins; `now` is only asked where a limit of time needs it.
+    /// The call begins; `now` is only asked where elapsed time is limited.
     ///
     /// A budget is told of the call by its driver: [`Budget::begun`](crate::Budget::begun).
     ///
@@ -112,34 +112,30 @@ impl<'a> Progress<'a> {
             return Err(mistake.clone());
         }
         let deadline = call.ends_by();
-        let mut progress = Self {
+        let end = retry.max_elapsed.map(|max_elapsed| now() + max_elapsed);
+        Ok(Self {
             retry,
             attempt: Attempt::first(),
             deadline,
-            latest: deadline,
+            latest: match (end, deadline) {
+                (Some(end), Some(deadline)) => Some(end.min(deadline)),
+                (end, deadline) => end.or(deadline),
+            },
             not_repeatable: call.is_repeatable() == Some(false),
             refreshed: false,
             drawing: None,
             spent: None,
-        };
-        if deadline.is_some() || retry.max_elapsed.is_some() || retry.attempt_timeout.is_some() {
-            let now = now();
-            if let Some(max_elapsed) = retry.max_elapsed {
-                let end = now + max_elapsed;
-                progress.latest = Some(deadline.map_or(end, |deadline| deadline.min(end)));
-            }
-            progress.attempt = progress.limited(Attempt::first(), now);
-        }
-        Ok(progress)
+        })
     }
 
-    /// The attempt that is to be made now. After a delay, `now` is asked for when
-    /// it begins, and what the budget granted for it is used up.
+    /// The attempt that is made now. `now` is only asked where its time is limited;
+    /// what the budget granted for it is used up.
+    #[inline]
     pub fn attempt(&mut self, now: impl FnOnce() -> Moment) -> Attempt {
         if let Some(spent) = &mut self.spent {
             spent.made();
         }
-        if self.attempt.number() > 1 && (self.deadline.is_some() || self.retry.attempt_timeout.is_some()) {
+        if self.deadline.is_some() || self.retry.attempt_timeout.is_some() {
             let now = now();
             self.attempt = self.limited(self.attempt, now);
         }

@@ -36,7 +36,7 @@ async fn operation(number: u32) -> std::io::Result<()> {
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_was_granted_and_not_begun_is_given_back() {
     let budgets = [
-        Budget::new(RatioBudget::default().percent(0.0).min_per_second(10)).unwrap(),
+        Budget::new(RatioBudget::finagle().percent(0.0).min_per_second(10)).unwrap(),
         Budget::new(TokensBudget::default().costs(Costs { transient: 5, throttled: 5, timed_out: 5 })).unwrap(),
     ];
     for budget in budgets {
@@ -69,7 +69,7 @@ async fn a_retry_that_was_granted_and_not_begun_is_given_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_may_be_dropped_anywhere() {
-    let budget = Budget::new(RatioBudget::default().percent(0.0).min_per_second(100)).unwrap();
+    let budget = Budget::new(RatioBudget::finagle().percent(0.0).min_per_second(100)).unwrap();
     let hedge = Hedge::after(Duration::from_millis(700)).budget(&budget).max_hedges(2);
     for polls in 0..12 {
         drop_after(

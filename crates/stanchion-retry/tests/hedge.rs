@@ -88,7 +88,7 @@ async fn when_all_have_failed_the_first_error_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn hedges_come_out_of_the_budget() {
-    let budget = Budget::new(RatioBudget::default().percent(0.0).min_per_second(1)).unwrap();
+    let budget = Budget::new(RatioBudget::finagle().percent(0.0).min_per_second(1)).unwrap();
     let hedge = Hedge::after(ms(50)).budget(&budget).max_hedges(16);
     assert_eq!(run(&hedge, &[(5_000, Ok(0))]).await.1, 11, "ten are in the budget");
     assert_eq!(run(&hedge, &[(100, Err(BUSY))]).await.1, 1, "and it is empty now");
@@ -124,7 +124,7 @@ async fn losers_are_dropped_with_the_answer_and_all_are_with_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn the_percentile_is_learnt_and_slow_calls_that_were_given_up_count() {
-    let hedge = Hedge::at_percentile(90.0).budget(Budget::new(RatioBudget::default().percent(100.0)).unwrap());
+    let hedge = Hedge::at_percentile(90.0).budget(Budget::new(RatioBudget::finagle().percent(100.0)).unwrap());
     assert_eq!(run(&hedge, &[(5_000, Ok(0))]).await.1, 1, "nothing is known");
     for _ in 0..99 {
         run(&hedge, &[(10, Ok(0))]).await.0.unwrap();

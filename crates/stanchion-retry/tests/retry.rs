@@ -213,7 +213,7 @@ async fn an_impossible_policy_tries_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_goes_on_to_the_caller_and_costs_no_budget() {
-    let budget = Budget::new(RatioBudget::default().percent(0.0).min_per_second(1)).unwrap();
+    let budget = Budget::new(RatioBudget::finagle().percent(0.0).min_per_second(1)).unwrap();
     let retry = each_second().budget(&budget);
     let task = tokio::spawn(async move {
         retry.run(|_| async { if true { panic!("the operation fails") } else { Err::<(), _>(BUSY) } }).await
@@ -224,7 +224,7 @@ async fn a_panic_goes_on_to_the_caller_and_costs_no_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_ends_the_retries_of_all_who_share_it() {
-    let budget = Budget::new(RatioBudget::default().percent(0.0).min_per_second(1)).unwrap();
+    let budget = Budget::new(RatioBudget::finagle().percent(0.0).min_per_second(1)).unwrap();
     let quick = || Retry::constant(Duration::from_millis(1)).jitter(Jitter::None).budget(&budget);
     let (one, other) = (quick(), quick().max_attempts(99));
     assert_eq!(run(&one, &[BUSY; 9]).await.1, 3);

@@ -1,6 +1,8 @@
 //! Stanchion's policies as tower layers over HTTP.
 //!
-//! At present there is one, [`RateLimitLayer`]:
+//! At present there is one, [`RateLimitLayer`]; and what the other policies need to
+//! know of HTTP: how a response ends an attempt ([`ByStatus`]), and which request
+//! may be sent twice ([`is_repeatable`]).
 //!
 //! ```
 //! use http::{Request, Response};
@@ -54,7 +56,9 @@
 #![warn(clippy::panic, clippy::unwrap_used)]
 
 mod key;
+mod outcome;
 mod rate_limit;
 
 pub use key::{ForwardedFor, Header, KeyExtractor, RequestHead};
+pub use outcome::{ByStatus, is_repeatable, outcome, retry_after};
 pub use rate_limit::{Headers, MissingKey, RateLimit, RateLimitFuture, RateLimitLayer};

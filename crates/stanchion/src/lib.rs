@@ -8,6 +8,8 @@
 //! |---|---|---|---|
 //! | always | [`core`] | `stanchion-core` | the words: outcomes, gates, decisions, clocks, store traits |
 //! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed |
+//! | `retry` (default) | `retry` | `stanchion-retry` | retry, hedge, timeout, fallback; budgets |
+//! | `pipeline` (default) | `pipeline` | `stanchion-pipeline` | all policies of a call as one plain value |
 //! | `redis` | `redis` | `stanchion-redis` | the stores, for all instances of a service together |
 //! | `tower` | `tower` | `stanchion-tower` | layers over HTTP |
 //!
@@ -44,7 +46,11 @@
 pub use stanchion_core as core;
 #[cfg(feature = "limit")]
 pub use stanchion_limit as limit;
+#[cfg(feature = "pipeline")]
+pub use stanchion_pipeline as pipeline;
 #[cfg(feature = "redis")]
 pub use stanchion_redis as redis;
+#[cfg(feature = "retry")]
+pub use stanchion_retry as retry;
 #[cfg(feature = "tower")]
 pub use stanchion_tower as tower;

@@ -8,6 +8,7 @@ mod fuzz;
 mod redis;
 mod run;
 mod scratch;
+mod storm;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ cargo xtask COMMAND
   scratch            a crate outside the workspace that uses stanchion-limit alone, written from its docs
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
+  storm              plays the retry storm of the pipeline's tests and draws it; writes docs/performance
   compare WHAT       limit: beside governor and others; redis: beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
 ";
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some("scratch") => scratch::run(),
         Some("loom") => loom(),
         Some("fuzz") => fuzz::run(rest),
+        Some("storm") => storm::run(),
         Some("compare") => compare::run(rest),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
@@ -131,7 +134,7 @@ fn test(arguments: &[String]) -> Outcome {
     cargo(&command)?;
     if arguments.is_empty() {
         // Once more where features change what is compiled.
-        for package in ["stanchion-core", "stanchion-limit"] {
+        for package in ["stanchion-core", "stanchion-limit", "stanchion-retry", "stanchion-pipeline"] {
             cargo(&["test", "--quiet", "-p", package, "--all-features"])?;
         }
     }

@@ -19,7 +19,7 @@ use crate::backoff::{as_float, nanos, whole};
 /// 1.2 times at 10 calls a second. The share is kept exactly, to a millionth; a budget that
 /// was idle for a month costs the same as a busy one.
 ///
-/// As configuration: `{ "ttl": "10s", "percent": 10.0, "min_per_second": 1 }`,
+/// As configuration: `{ "ttl": "10s", "percent": 10.0, "min_per_second": 1, "even": true }`,
 /// each of which may be left out.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
@@ -29,12 +29,14 @@ pub struct RatioBudget {
     ttl: Duration,
     percent: f64,
     min_per_second: u32,
+    even: bool,
 }
 
 impl RatioBudget {
-    /// Finagle's defaults: a fifth of the calls, and 10 a second.
+    /// Finagle's defaults: a fifth of the calls, and 10 a second, all of it at once
+    /// if need be.
     pub const fn finagle() -> Self {
-        Self { ttl: Duration::from_secs(10), percent: 20.0, min_per_second: 10 }
+        Self { ttl: Duration::from_secs(10), percent: 20.0, min_per_second: 10, even: false }
     }
 
     /// For how long a call, and a grant, counts: 1 s to 60 s. Default: 10 s.
@@ -55,11 +57,22 @@ impl RatioBudget {
         self.min_per_second = retries;
         self
     }
+
+    /// Whether grants are spread: in each tenth of [`ttl`](Self::ttl) at most a
+    /// tenth of them, but three in any case, so that one call can make its
+    /// retries. Default: yes.
+    ///
+    /// Otherwise all that was saved up is spent in the first second of an outage, and
+    /// comes back in one second of each `ttl`, for a whole fleet in the same one.
+    pub const fn even(mut self, even: bool) -> Self {
+        self.even = even;
+        self
+    }
 }
 
 impl Default for RatioBudget {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(10), percent: 10.0, min_per_second: 1 }
+        Self { ttl: Duration::from_secs(10), percent: 10.0, min_per_second: 1, even: true }
     }
 }
 
@@ -67,6 +80,8 @@ impl Default for RatioBudget {
 const GRANT: u64 = 1_000_000;
 /// Parts of the time to live. Together they slide.
 const SLICES: usize = 10;
+/// Even where grants are spread, a slice has so many.
+const LEAST_OF_SLICE: u64 = 3;
 /// The deposits of a slice are counted in the lower half of a word, its number in the upper.
 const COUNT: u64 = (1 << 32) - 1;
 
@@ -82,6 +97,7 @@ pub(super) struct Ratio {
     deposit: u64,
     /// What is there whatever the calls.
     reserve: u64,
+    even: bool,
 }
 
 impl Ratio {
@@ -102,6 +118,7 @@ impl Ratio {
             deposit: whole((config.percent / 100.0 * as_float(GRANT)).round()),
             // 2^32 a second for a minute, in millionths: below 2^58.
             reserve: u64::try_from(reserve).unwrap_or(u64::MAX / 2),
+            even: config.even,
         })
     }
 
@@ -141,14 +158,13 @@ impl Ratio {
     pub(super) fn withdraw(&self, now: Moment) -> Option<u64> {
         let (number, place) = self.slice(now);
         let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        if granted[place].0 != number {
+            granted[place] = (number, 0);
+        }
         if self.left(&granted, number) < GRANT {
             return None;
         }
-        let slot = &mut granted[place];
-        if slot.0 != number {
-            *slot = (number, 0);
-        }
-        slot.1 += 1;
+        granted[place].1 += 1;
         Some(u64::from(number))
     }
 
@@ -164,8 +180,9 @@ impl Ratio {
         self.left(&granted, self.slice(now).0) / GRANT
     }
 
-    /// What the calls of the last slices and the reserve have brought, less what
-    /// was granted in them.
+    /// What may still be granted: what the calls of the last slices and the reserve
+    /// have brought, less what was granted in them; where that is spread, no more than
+    /// is left of this slice's part.
     fn left(&self, granted: &[(u32, u64); SLICES], number: u32) -> u64 {
         let is_live = |slice: u32| usize::try_from(number.wrapping_sub(slice)).is_ok_and(|age| age < SLICES);
         let calls: u64 = self
@@ -176,8 +193,15 @@ impl Ratio {
             .filter(|word| u32::try_from(word >> 32).is_ok_and(is_live))
             .map(|word| word & COUNT)
             .sum();
-        let grants: u64 = granted.iter().filter(|slot| is_live(slot.0)).map(|slot| slot.1).sum();
-        self.reserve.saturating_add(calls.saturating_mul(self.deposit)).saturating_sub(grants.saturating_mul(GRANT))
+        let spent = |grants: u64| grants.saturating_mul(GRANT);
+        let all = self.reserve.saturating_add(calls.saturating_mul(self.deposit));
+        let left = all.saturating_sub(spent(granted.iter().filter(|slot| is_live(slot.0)).map(|slot| slot.1).sum()));
+        if !self.even {
+            return left;
+        }
+        let part = all.div_ceil(SLICES as u64).max(spent(LEAST_OF_SLICE));
+        let now = granted.iter().find(|slot| slot.0 == number).map_or(0, |slot| slot.1);
+        left.min(part.saturating_sub(spent(now)))
     }
 }
 
@@ -191,7 +215,7 @@ mod tests {
     }
 
     fn ratio(percent: f64, min: u32) -> Ratio {
-        Ratio::new(&RatioBudget::default().percent(percent).min_per_second(min)).unwrap()
+        Ratio::new(&RatioBudget::finagle().percent(percent).min_per_second(min)).unwrap()
     }
 
     /// tower's `TpsBudget` grants 100 % at 0.7 and 50 % at 0.4.
@@ -214,6 +238,18 @@ mod tests {
         assert_eq!(granted(0), 30);
         assert_eq!(granted(9_999), 0);
         assert_eq!(granted(10_000), 30);
+    }
+
+    #[test]
+    fn grants_are_spread_evenly_but_three_may_come_at_once() {
+        let granted = |budget: &Ratio, now| std::iter::from_fn(|| budget.withdraw(at(now))).count();
+        // 10 in 10 s: three at a time, then the rest, then those that come back.
+        let few = Ratio::new(&RatioBudget::default().percent(0.0)).unwrap();
+        assert_eq!([0, 1, 2, 3, 4, 9, 10, 11].map(|second| granted(&few, second * 1_000)), [3, 3, 3, 1, 0, 0, 3, 3]);
+        // A tenth of 1,000 calls, and 10: eleven a second.
+        let many = Ratio::new(&RatioBudget::default()).unwrap();
+        (0..1_000).for_each(|_| many.deposit(at(9_000)));
+        assert_eq!([9, 10, 18].map(|second| granted(&many, second * 1_000)), [11, 11, 11]);
     }
 
     #[test]
@@ -273,6 +309,17 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// tower's works off each idle second by itself: 400 ms for a month. This would take it half an hour.
+    #[test]
+    fn the_first_call_after_thirty_idle_days_costs_the_same() {
+        let budget = ratio(100.0, 0);
+        for month in 1..=5_000 {
+            let now = at(month * 30 * 86_400_000);
+            budget.deposit(now);
+            assert!(budget.withdraw(now).is_some() && budget.withdraw(now).is_none());
         }
     }
 
