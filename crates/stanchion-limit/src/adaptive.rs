@@ -29,10 +29,13 @@ use crate::trace::GateReporter;
 /// other side can bear, within `min` and `max` of its [`Algorithm`].
 ///
 /// ```text
-///  limit   ╭────╮              ╭─────   capacity of the other side
-///  ╱‾‾‾‾‾‾‾│‾╲  │            ╱‾│‾‾‾‾‾   the limit
-/// ╱        ╰──╲─┴──────────╱───╯
-///              ‾‾‾‾‾‾‾‾‾‾‾‾
+/// 106 ┤     ╭───────╮                 ╭──────  the limit
+/// 100 ┤━━━━╱━━━━━━━┓│               ┏╱━━━━━━━  what the other side can bear
+///     │   ╱        ┃│               ┃
+///  53 ┤  ╱         ┃╰───────────────┃
+///  50 ┤ ╱          ┗━━━━━━━━━━━━━━━━┛
+///  20 ┤╱
+///     └────────────┬────────────────┬───────▶ time
 /// ```
 ///
 /// What finds no room is refused at once, as [`Saturated`](RejectionKind::Saturated):

@@ -26,7 +26,8 @@ use crate::trace::GateReporter;
 /// ```
 ///
 /// By default there is no line: what finds no room is refused at once, as
-/// [`Saturated`](RejectionKind::Saturated).
+/// [`Saturated`](RejectionKind::Saturated). With a line, a call takes its place when
+/// its future is first polled.
 ///
 /// # Weights
 /// A call takes [`Call::units`] permits. A heavy call that is first in line is
