@@ -47,6 +47,10 @@ use crate::trace::GateReporter;
 /// Dropping a future that waits gives its place, and what it was handed already,
 /// to the next in line. Dropping a [`Permit`] gives its units back.
 ///
+/// # What it costs
+/// One swap of a number to let a call in, without a lock; a short lock when it
+/// ends. Only a place in line is a box and a timer.
+///
 /// # Panics
 /// Whoever must wait does so on tokio's timer, and panics outside of a tokio
 /// runtime that has one, like tokio's own `sleep`. Without a queue any runtime

@@ -185,7 +185,7 @@ impl GateReporter {
     /// A call was refused: a count and an event. Returns the refusal.
     pub(crate) fn refused(&self, kind: RejectionKind) -> Rejection {
         #[cfg(feature = "tracing")]
-        tracing::debug!(gate = self.name.as_str(), reason = kind.as_str(), "concurrency limit refused");
+        tracing::debug!(gate = self.name.as_str(), reason = kind.as_str(), "gate refused");
         #[cfg(feature = "metrics")]
         self.counters.refused(kind);
         Rejection::new(&self.name, kind)

@@ -7,7 +7,7 @@
 //! | feature | module | crate | what it is for |
 //! |---|---|---|---|
 //! | always | [`core`] | `stanchion-core` | the words: outcomes, gates, decisions, clocks, store traits |
-//! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed |
+//! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed; concurrency limits: bulkhead, adaptive, shedding |
 //! | `retry` (default) | `retry` | `stanchion-retry` | retry, hedge, timeout, fallback; budgets |
 //! | `pipeline` (default) | `pipeline` | `stanchion-pipeline` | all policies of a call as one plain value |
 //! | `redis` | `redis` | `stanchion-redis` | the stores, for all instances of a service together |
