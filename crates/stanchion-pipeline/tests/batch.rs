@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use stanchion_pipeline::{Batch, CallError, Pipeline, Retry};
+use stanchion_pipeline::{Batch, Budget, CallError, Pipeline, Retry};
+use stanchion_retry::RatioBudget;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Busy;
@@ -18,7 +19,10 @@ impl stanchion_pipeline::Classify for Busy {
 }
 
 fn pipeline() -> Pipeline {
-    Pipeline::named("batch").retry(Retry::constant(Duration::from_millis(1)).max_attempts(2)).build().unwrap()
+    let retry = Retry::constant(Duration::from_millis(1)).max_attempts(2);
+    // Room for a retry of each item: who has few failures needn't.
+    let budget = Budget::new(RatioBudget::finagle()).unwrap();
+    Pipeline::named("batch").retry(retry).budget(budget).build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
