@@ -139,7 +139,9 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
-    cargo(&["run", "--quiet", "--example", "limiter"])?;
+    for example in ["limiter", "retry", "pipeline", "hedge", "batch"] {
+        cargo(&["run", "--quiet", "--example", example])?;
+    }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
