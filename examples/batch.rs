@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Nothing is drawn where stderr is no terminal.
     let bar = ProgressBar::no_length()
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} items, {msg}, {per_sec}, {eta} to go")?);
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} items, {msg}, {eta} to go")?);
     let report = Batch::new(&uploads, 8)
         .on_progress(|progress| {
             progress.total.inspect(|total| bar.set_length(*total));

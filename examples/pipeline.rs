@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 const AT_FIRST: &str = r#"{
     "total_timeout": "2s",
-    "attempt_timeout": "100ms",
+    "attempt_timeout": "250ms",
     "retry": { "max_attempts": 3, "backoff": { "shape": "exponential", "first": "10ms" } },
     "bulkhead": { "permits": 8 }
 }"#;

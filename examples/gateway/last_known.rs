@@ -26,9 +26,9 @@ impl LastKnown {
         Self(Arc::new(Mutex::new(LruCache::new(ANSWERS))))
     }
 
-    /// Keeps a success, unless it is too large.
+    /// Keeps a success, unless it is too large, or comes from here.
     pub(crate) fn put(&self, asked: &Asked, answer: &Answer) {
-        if answer.status == StatusCode::OK && answer.body.len() <= LARGEST {
+        if answer.status == StatusCode::OK && answer.body.len() <= LARGEST && answer.age.is_none() {
             let mut answers = self.0.lock().expect("nothing panics while it is kept");
             answers.put(key(asked), (Instant::now(), answer.clone()));
         }
@@ -67,6 +67,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(7)).await;
         let found = known.get(&asked(Some("a"), "/orders")).unwrap();
         assert_eq!((found.age, &found.body[..]), (Some(Duration::from_secs(7)), &b"xxx"[..]));
+        // It doesn't become younger by being given out.
+        known.put(&asked(Some("a"), "/orders"), &found);
+        assert_eq!(known.get(&asked(Some("a"), "/orders")).unwrap().age, found.age);
         for other in [asked(Some("b"), "/orders"), asked(None, "/orders"), asked(Some("a"), "/bills")] {
             assert!(known.get(&other).is_none());
         }

@@ -84,9 +84,7 @@ impl Gateway {
             .call(Call::new().repeatable(asked.repeatable))
             .run_or_else(|attempt| self.attempt(asked, attempt), instead)
             .await?;
-        if answer.age.is_none() {
-            self.last_known.put(asked, &answer);
-        }
+        self.last_known.put(asked, &answer);
         Ok(answer)
     }
 

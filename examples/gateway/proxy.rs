@@ -109,3 +109,19 @@ impl IntoResponse for Answer {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Bytes;
+    use std::time::Duration;
+
+    #[test]
+    fn only_the_last_known_answer_says_that_it_is_one() {
+        let answer = |age| Answer { status: StatusCode::OK, kind: None, body: Bytes::new(), age }.into_response();
+        let old = answer(Some(Duration::from_millis(7_900)));
+        assert_eq!((&old.headers()[CACHE_STATUS], &old.headers()[AGE]), (&IS_LAST_KNOWN, &HeaderValue::from(7)));
+        let new = answer(None);
+        assert!(!new.headers().contains_key(CACHE_STATUS) && !new.headers().contains_key(AGE));
+    }
+}
