@@ -242,6 +242,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_for_each_has_a_digit_more() {
+        let row = lower("upstream", 1.256, "calls each");
+        assert_eq!((row.figure, &*row.shown(true)), (1.26, "1.26 *"));
+        assert_eq!(lower("upstream", 1.256, "ms").figure, 1.3);
+        assert_eq!((each(5, 4), each(5, 0)), (1.25, 0.0));
+    }
+
+    #[test]
     fn the_better_figure_is_marked_and_a_draw_is_not() {
         let table = report(true).table();
         let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
