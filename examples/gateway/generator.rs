@@ -12,7 +12,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::proxy::TENANT;
+use crate::outbound::TENANT;
+use crate::proxy::CACHE_STATUS;
 use crate::tally::{Ending, Tally};
 use crate::traffic::Arrival;
 
@@ -25,25 +26,25 @@ const IN_FLIGHT: u32 = 200;
 /// two ends in this process; and some are for the runtime.
 pub(crate) const DESCRIPTORS: u64 = 4 * IN_FLIGHT as u64 + 64;
 
-/// A client waits so long for an answer. The gateway gives up before that.
+/// A client waits so long for an answer. A gateway with timeouts gives up before that.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Plays `schedule` to the end, and waits for the last answer.
-pub(crate) async fn play(schedule: Vec<Arrival>, gateway: SocketAddr, tally: Arc<Mutex<Tally>>) {
+/// Plays `schedule`, which is counted from `start`, to the end, and waits for the last answer.
+pub(crate) async fn play(schedule: Vec<Arrival>, start: Instant, gateway: SocketAddr, tally: Arc<Mutex<Tally>>) {
     let client: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();
     let places = Arc::new(Semaphore::new(IN_FLIGHT as usize));
-    let start = Instant::now();
-    for (number, arrival) in schedule.into_iter().enumerate() {
+    for arrival in schedule {
         let due = start + arrival.due;
         sleep_until(due).await;
         let Ok(place) = places.clone().try_acquire_owned() else {
             record(&tally, arrival, Ending::Dropped);
             continue;
         };
-        let request = Request::get(format!("http://{gateway}/orders/{number}"))
+        // Each tenant asks for the same again and again, as those do who show a list.
+        let request = Request::get(format!("http://{gateway}/orders"))
             .header(TENANT, arrival.tenant.to_string())
             .body(Body::empty())
-            .expect("an address, a number and a tenant make a request");
+            .expect("an address and a tenant make a request");
         let (client, tally) = (client.clone(), tally.clone());
         tokio::spawn(async move {
             record(&tally, arrival, ending(&client, request, due).await);
@@ -61,15 +62,16 @@ async fn ending(client: &Client<HttpConnector, Body>, request: Request<Body>, du
         let (head, body) = client.request(request).await.ok()?.into_parts();
         // An answer is there when its last byte is.
         to_bytes(Body::new(body), usize::MAX).await.ok()?;
-        Some(head.status)
+        Some((head.status, head.headers.contains_key(CACHE_STATUS)))
     };
     match timeout_at(due + PATIENCE, answer).await {
-        Ok(Some(StatusCode::OK)) => Ending::Served(due.elapsed()),
-        Ok(Some(StatusCode::TOO_MANY_REQUESTS)) => Ending::Refused,
+        Ok(Some((StatusCode::OK, false))) => Ending::Served(due.elapsed()),
+        Ok(Some((StatusCode::OK, true))) => Ending::FellBack(due.elapsed()),
+        Ok(Some((StatusCode::TOO_MANY_REQUESTS, _))) => Ending::Refused,
         _ => Ending::Failed,
     }
 }
 
 fn record(tally: &Mutex<Tally>, arrival: Arrival, ending: Ending) {
-    tally.lock().expect("nothing panics while it counts").record(arrival.tenant, ending);
+    tally.lock().expect("nothing panics while it counts").record(arrival, ending);
 }

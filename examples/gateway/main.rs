@@ -2,14 +2,19 @@
 //!
 //! In one process, over real sockets: a load generator, a gateway, and an
 //! upstream service that can do about 330 requests a second. 200 quiet tenants
-//! ask for 100 a second together, and one noisy tenant for 600 by itself. The
-//! same traffic is played twice, through the gateway without and then with
-//! Stanchion, and a table says what difference it makes.
+//! ask for 100 a second together, and one noisy tenant for 600 by itself. A few
+//! of the upstream's answers are late, and for a quarter of the time it is in
+//! trouble. The same traffic is played twice, through the gateway without and
+//! then with Stanchion, and a table says what difference it makes.
 //!
-//! How Stanchion is wired stands at the top of `proxy.rs`.
+//! Without, the gateway asks up to four times and waits for as long as it takes.
+//! How Stanchion is wired stands at the top of `proxy.rs`, for what comes in, and
+//! of `outbound.rs`, for what goes out.
 
 mod generator;
+mod last_known;
 mod options;
+mod outbound;
 mod progress;
 mod proxy;
 mod report;
@@ -22,18 +27,23 @@ mod upstream;
 use std::error::Error;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::generator::DESCRIPTORS;
 use crate::options::{Options, USAGE};
-use crate::proxy::{BURST, Gateway, PER_SECOND, Policies};
+use crate::outbound::Gateway;
+use crate::proxy::{BURST, PER_SECOND, Policies};
 use crate::report::{Pass, Report};
 use crate::server::Server;
 use crate::tally::Tally;
 use crate::traffic::{Crowd, NOISY_PER_SECOND, QUIET_PER_SECOND, QUIET_TENANTS};
-use crate::upstream::{MEAN_WORK, Upstream, WORKERS};
+use crate::upstream::{FAILING_IN_OUTAGE, MEAN_WORK, SLOWDOWN, Upstream, WORKERS};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,7 +54,7 @@ async fn main() -> ExitCode {
     // A URL or a file that won't do shows here, before anything is played.
     let stanchion = match Policies::stanchion(options.redis.as_deref()) {
         Ok(policies) => policies,
-        Err(error) => return misused(&format!("`--redis`: {error}")),
+        Err(error) => return misused(&error.to_string()),
     };
     let json = match options.json.as_deref().map(create).transpose() {
         Ok(file) => file,
@@ -103,33 +113,35 @@ async fn compare(options: &Options, stanchion: &Policies, json: Option<File>) ->
 
 /// Plays one pass: an upstream, a gateway and clients of its own.
 async fn play(name: &str, options: &Options, policies: &Policies, crowd: Crowd) -> Result<Pass, Box<dyn Error>> {
-    let (upstream, gateway, servers) = start(options.seed, policies).await?;
+    let (began, outage) = (Instant::now(), outage(options.length));
+    let (upstream, gateway, servers) = start(Upstream::new(options.seed, began, outage.clone()), policies).await?;
     let [_, front] = &servers;
     let schedule = traffic::schedule(options.seed, options.length, crowd);
-    let tally = Arc::new(Mutex::new(Tally::default()));
-    let playing = tokio::spawn(generator::play(schedule, front.address, tally.clone()));
+    let tally = Arc::new(Mutex::new(Tally::new(outage)));
+    let playing = tokio::spawn(generator::play(schedule, began, front.address, tally.clone()));
     progress::watch(name, options.length, &tally, playing).await?;
     let tally = tally.lock().expect("nothing panics while it counts").clone();
-    Ok(Pass {
-        seconds: options.length.as_secs_f64(),
-        tally,
-        upstream: upstream.counts(),
-        timed_out: gateway.timed_out(),
-    })
+    Ok(Pass { seconds: options.length.as_secs_f64(), tally, upstream: upstream.counts(), gateway: gateway.counts() })
+}
+
+/// The third quarter of a pass: what was good before it is known, and what comes after it shows.
+fn outage(length: Duration) -> Range<Duration> {
+    length / 2..length * 3 / 4
 }
 
 /// Starts an upstream and a gateway to it, in this order.
-async fn start(seed: u64, policies: &Policies) -> std::io::Result<(Upstream, Gateway, [Server; 2])> {
-    let upstream = Upstream::new(seed);
+async fn start(upstream: Upstream, policies: &Policies) -> std::io::Result<(Upstream, Gateway, [Server; 2])> {
     let back = Server::start(upstream.router()).await?;
-    let gateway = Gateway::to(back.address);
+    let gateway = Gateway::to(back.address, policies.upstream.clone());
     let front = Server::start(proxy::router(gateway.clone(), policies)).await?;
     Ok((upstream, gateway, [back, front]))
 }
 
 /// Stays up until Ctrl-C.
 async fn serve(options: &Options, stanchion: &Policies) -> Result<(), Box<dyn Error>> {
-    let (_, _, [back, front]) = start(options.seed, stanchion).await?;
+    // Without an outage: nobody could tell when it is.
+    let upstream = Upstream::new(options.seed, Instant::now(), Duration::ZERO..Duration::ZERO);
+    let (_, _, [back, front]) = start(upstream, stanchion).await?;
     let (upstream, gateway) = (back.address, front.address);
     say(&format!(
         "\
@@ -152,12 +164,17 @@ fn introduction(options: &Options) -> String {
     let seconds = options.length.as_secs();
     let store = if options.redis.is_some() { "on Redis" } else { "in memory" };
     let capacity = WORKERS as f64 / MEAN_WORK.as_secs_f64();
+    let Range { start, end } = outage(options.length);
+    let failing = FAILING_IN_OUTAGE * 100.0;
     format!(
         "\
 quiet      {QUIET_TENANTS} tenants, {QUIET_PER_SECOND} requests a second together
 noisy      1 tenant, {NOISY_PER_SECOND} requests a second
 upstream   {WORKERS} workers of {} ms: at most {capacity:.0} requests a second
-Stanchion  {PER_SECOND} requests a second for each tenant, {BURST} at once, {store}
+outage     from {start:?} to {end:?}: work takes {SLOWDOWN} times as long, {failing:.0} % of the answers are errors
+without    up to 4 attempts, no timeouts
+Stanchion  {PER_SECOND} requests a second for each tenant, {BURST} at once, {store};
+           timeouts, retry and hedge on a budget, the last known answer where there is no other
 each pass  {seconds} s of the same traffic, seed {}
 
 ",
@@ -175,7 +192,6 @@ fn say(text: &str) -> Result<(), Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test]
     async fn every_request_of_a_schedule_is_accounted_for() {
@@ -184,7 +200,11 @@ mod tests {
         for policies in [Policies::none(), Policies::stanchion(None).unwrap()] {
             let pass = play("test", &options, &policies, Crowd::Everybody).await.unwrap();
             assert_eq!(pass.tally.sent() + pass.tally.dropped(), due);
-            assert!(pass.upstream.calls <= pass.tally.sent());
+            // Whatever reached the upstream was asked for by a client, a retry or a hedge.
+            assert!(pass.upstream.calls <= pass.tally.let_in() + pass.gateway.retries + pass.gateway.hedges);
+            assert!(pass.upstream.calls_in_outage > 0);
+            let fell_back = pass.tally.quiet.fell_back() + pass.tally.noisy.fell_back();
+            assert!(fell_back <= pass.gateway.fallbacks);
         }
     }
 }

@@ -11,7 +11,7 @@ usage: cargo run --example gateway -- [OPTIONS]
 
   --seconds N   how long each pass takes, 1 to 3600; 8 if not given
   --seed N      other traffic; 1 if not given
-  --reference   plays a third pass: the quiet tenants alone
+  --reference   plays a third pass: the quiet tenants alone, without Stanchion
   --json FILE   writes the figures as JSON, too
   --redis URL   keeps the limits on this Redis instead of in memory
   --serve       plays nothing: starts the gateway with Stanchion, to try by hand

@@ -1,24 +1,20 @@
 //! The gateway: it forwards `GET /…` to the upstream, and this is how Stanchion protects it.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderMap, StatusCode, uri};
+use axum::http::header::{AGE, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use stanchion_limit::{KeyedLimiter, Outage, Quota};
+use stanchion_pipeline::{CallError, Pipeline};
 use stanchion_redis::RedisRateStore;
 use stanchion_tower::{Header, RateLimitLayer};
+
+use crate::outbound::{Answer, Asked, Fault, Gateway, pipeline};
 
 /// What each tenant may ask for in a second, and at once. The most popular of
 /// the quiet tenants asks for 17 a second.
@@ -26,31 +22,33 @@ pub(crate) const PER_SECOND: u64 = 30;
 pub(crate) const BURST: u64 = 20;
 
 /// What protects the gateway. Policies for what comes in are layers in
-/// [`router`]; those for what goes out have their place in [`Gateway::call`].
+/// [`router`]; those for what goes out are the [`pipeline`] of [`Gateway::call`].
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     tenants: Option<RateLimitLayer>,
+    pub(crate) upstream: Option<Pipeline>,
     /// Kept to ask how the store did.
     on_redis: Option<Arc<KeyedLimiter<[u8], RedisRateStore>>>,
 }
 
 impl Policies {
     /// Stanchion's: one limit for each tenant, in memory, or on a Redis that all
-    /// instances of a gateway share.
+    /// instances of a gateway share; and one pipeline to the upstream.
     pub(crate) fn stanchion(redis: Option<&str>) -> Result<Self, Box<dyn Error>> {
         let limiter = KeyedLimiter::<[u8]>::builder(Quota::per_second(PER_SECOND).burst(BURST)).name("tenants");
         let tenant = Header::new("x-tenant")?;
+        let upstream = Some(pipeline()?);
         let Some(url) = redis else {
             let tenants = Some(RateLimitLayer::new(limiter.build()?, tenant));
-            return Ok(Self { tenants, on_redis: None });
+            return Ok(Self { tenants, upstream, on_redis: None });
         };
-        let store = RedisRateStore::connect(url)?;
+        let store = RedisRateStore::connect(url).map_err(|error| format!("`--redis`: {error}"))?;
         let limiter = Arc::new(limiter.on(store, Outage::LocalShare { instances: 1 }).build()?);
         let tenants = Some(RateLimitLayer::new(limiter.clone(), tenant));
-        Ok(Self { tenants, on_redis: Some(limiter) })
+        Ok(Self { tenants, upstream, on_redis: Some(limiter) })
     }
 
-    /// A gateway that forwards whatever comes.
+    /// A gateway that forwards whatever comes, and insists on an answer.
     pub(crate) fn none() -> Self {
         Self::default()
     }
@@ -72,71 +70,58 @@ pub(crate) fn router(gateway: Gateway, policies: &Policies) -> Router {
     }
 }
 
-/// A call may take so long, from the first byte to the last.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// The largest answer that is forwarded. It is read in full before it is passed
-/// on, so that the timeout covers all of it.
-const LARGEST_BODY: usize = 1 << 20;
-
-pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-tenant");
-
-/// A gateway to one upstream. Clones are the same one.
-#[derive(Debug, Clone)]
-pub(crate) struct Gateway {
-    upstream: SocketAddr,
-    client: Client<HttpConnector, Body>,
-    timed_out: Arc<AtomicU64>,
-}
-
-impl Gateway {
-    pub(crate) fn to(upstream: SocketAddr) -> Self {
-        Self {
-            upstream,
-            client: Client::builder(TokioExecutor::new()).build_http(),
-            timed_out: Arc::new(AtomicU64::new(0)),
-        }
-    }
-
-    /// How many calls took too long.
-    pub(crate) fn timed_out(&self) -> u64 {
-        // Relaxed: the number stands for itself.
-        self.timed_out.load(Ordering::Relaxed)
-    }
-
-    /// One call of the upstream: the status, the headers and the body of its answer.
-    async fn call(&self, request: Request) -> Result<(StatusCode, HeaderMap, Bytes), Box<dyn Error + Send + Sync>> {
-        let (head, body) = self.client.request(request).await?.into_parts();
-        let body = to_bytes(Body::new(body), LARGEST_BODY).await?;
-        Ok((head.status, head.headers, body))
-    }
-
-    /// The request as the upstream gets it.
-    fn outgoing(&self, incoming: &Request) -> Result<Request, axum::http::Error> {
-        let path = incoming.uri().path_and_query().map_or("/", uri::PathAndQuery::as_str);
-        let mut outgoing = Request::get(format!("http://{}{path}", self.upstream));
-        if let Some(tenant) = incoming.headers().get(TENANT) {
-            outgoing = outgoing.header(TENANT, tenant);
-        }
-        outgoing.body(Body::empty())
-    }
-}
+/// How a client is told that its answer is the last known one, not a new one (RFC 9211).
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const IS_LAST_KNOWN: HeaderValue = HeaderValue::from_static("gateway; hit; detail=last-known");
 
 async fn forward(State(gateway): State<Gateway>, incoming: Request) -> Response {
-    let Ok(outgoing) = gateway.outgoing(&incoming) else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    match tokio::time::timeout(TOTAL_TIMEOUT, gateway.call(outgoing)).await {
-        Ok(Ok((status, headers, body))) => {
-            let mut response = (status, body).into_response();
-            if let Some(kind) = headers.get(CONTENT_TYPE) {
-                response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    match gateway.call(&Asked::by(&incoming)).await {
+        Ok(answer) => answer.into_response(),
+        // What the upstream says of its trouble is passed on.
+        Err(CallError::Inner { error: Fault::Answered(answer), .. }) => answer.into_response(),
+        Err(CallError::Inner { error, .. }) => (StatusCode::BAD_GATEWAY, format!("{error}\n")).into_response(),
+        Err(CallError::TimedOut { .. }) => {
+            (StatusCode::GATEWAY_TIMEOUT, "the upstream took too long\n").into_response()
+        }
+        Err(CallError::Rejected(rejection)) => {
+            let mut response = (StatusCode::SERVICE_UNAVAILABLE, format!("{rejection}\n")).into_response();
+            if let Some(wait) = rejection.come_back_after() {
+                // Rounded up: not too early.
+                response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
             }
             response
         }
-        Ok(Err(error)) => (StatusCode::BAD_GATEWAY, format!("{error}\n")).into_response(),
-        Err(_) => {
-            gateway.timed_out.fetch_add(1, Ordering::Relaxed);
-            (StatusCode::GATEWAY_TIMEOUT, "the upstream took too long\n").into_response()
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        let headers = response.headers_mut();
+        if let Some(kind) = self.kind {
+            headers.insert(CONTENT_TYPE, kind);
         }
+        if let Some(age) = self.age {
+            headers.insert(AGE, age.as_secs().into());
+            headers.insert(CACHE_STATUS, IS_LAST_KNOWN);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Bytes;
+    use std::time::Duration;
+
+    #[test]
+    fn only_the_last_known_answer_says_that_it_is_one() {
+        let answer = |age| Answer { status: StatusCode::OK, kind: None, body: Bytes::new(), age }.into_response();
+        let old = answer(Some(Duration::from_millis(7_900)));
+        assert_eq!((&old.headers()[CACHE_STATUS], &old.headers()[AGE]), (&IS_LAST_KNOWN, &HeaderValue::from(7)));
+        let new = answer(None);
+        assert!(!new.headers().contains_key(CACHE_STATUS) && !new.headers().contains_key(AGE));
     }
 }

@@ -1,9 +1,12 @@
 //! The passes side by side: for people, and as JSON.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::generator::PATIENCE;
-use crate::tally::{Endings, Tally};
+use crate::outbound::GatewayCounts;
+use crate::tally::Tally;
 use crate::upstream::Counts;
 
 /// What was measured in one pass.
@@ -12,8 +15,7 @@ pub(crate) struct Pass {
     pub(crate) seconds: f64,
     pub(crate) tally: Tally,
     pub(crate) upstream: Counts,
-    /// Calls of the upstream that the gateway gave up.
-    pub(crate) timed_out: u64,
+    pub(crate) gateway: GatewayCounts,
 }
 
 /// The passes that were played.
@@ -21,29 +23,44 @@ pub(crate) struct Pass {
 pub(crate) struct Report {
     pub(crate) without: Pass,
     pub(crate) with: Pass,
-    /// The quiet tenants without the noisy one, as it could be at best.
+    /// The quiet tenants without the noisy one, and without Stanchion.
     pub(crate) alone: Option<Pass>,
 }
 
 /// The rows of one pass. A new policy adds what it changes.
 fn rows(pass: &Pass) -> Vec<Row> {
     let (quiet, noisy, upstream) = (&pass.tally.quiet, &pass.tally.noisy, &pass.upstream);
+    let (in_outage, gateway) = (&pass.tally.quiet_in_outage, &pass.gateway);
     let per_second = |number: u64| number as f64 / pass.seconds;
     let number = |number: u64| number as f64;
-    let unsuccessful = upstream.refused + upstream.failed + pass.timed_out;
+    let unsuccessful = upstream.refused + upstream.failed + gateway.timed_out;
     let (sent, unsent) = (pass.tally.sent(), pass.tally.dropped());
     vec![
         higher("quiet tenants: served", quiet.served_percent(), "%"),
         lower("quiet tenants: refused (429)", quiet.refused_percent(), "%"),
-        lower("quiet tenants: p50 of the served", millis(quiet, 50), "ms"),
-        lower("quiet tenants: p99 of the served", millis(quiet, 99), "ms"),
+        lower("quiet tenants: p50 of the served", millis(quiet.percentile(50)), "ms"),
+        lower("quiet tenants: p99 of the served", millis(quiet.percentile(99)), "ms"),
+        lower("before the outage: quiet p99", millis(pass.tally.quiet_before.percentile(99)), "ms"),
+        higher("outage: quiet served", in_outage.served_percent(), "%"),
+        neutral("outage: quiet given the last answer", in_outage.fell_back_percent(), "%"),
+        lower("outage: quiet p99 of the answered", millis(in_outage.answered_percentile(99)), "ms"),
+        lower("outage: upstream calls", each(upstream.calls_in_outage, pass.tally.let_in_in_outage), "calls each"),
         neutral("noisy tenant: served", per_second(noisy.served()), "/s"),
         neutral("noisy tenant: refused (429)", per_second(noisy.refused), "/s"),
         neutral("upstream: calls", number(upstream.calls), "calls"),
         lower("upstream: refused, failed, timed out", number(unsuccessful), "calls"),
+        lower("upstream: calls for a request let in", each(upstream.calls, pass.tally.let_in()), "calls each"),
+        neutral("gateway: retries", number(gateway.retries), "calls"),
+        neutral("gateway: hedges", number(gateway.hedges), "calls"),
+        neutral("gateway: fallbacks", number(gateway.fallbacks), "requests"),
         neutral("gateway: requests in all", number(sent), "requests"),
         neutral("load generator: could not send", number(unsent), "requests"),
     ]
+}
+
+/// How many there are for each one of those; none for nobody.
+fn each(number: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { number as f64 / of as f64 }
 }
 
 /// What a row says of one pass.
@@ -120,15 +137,24 @@ impl Report {
 
 impl Row {
     fn new(name: &'static str, figure: f64, unit: &'static str, better: Better) -> Self {
-        // To a tenth, so that what is compared is what is shown.
-        let figure = (figure * 10.0).round() / 10.0;
+        // So that what is compared is what is shown.
+        let scale = if digits(unit) == 2 { 100.0 } else { 10.0 };
+        let figure = (figure * scale).round() / scale;
         Self { name, figure, unit, better }
     }
 
     fn shown(&self, better: bool) -> String {
         let mark = if better { '*' } else { ' ' };
-        let digits = usize::from(!["calls", "requests"].contains(&self.unit));
-        format!("{:.digits$} {mark}", self.figure)
+        format!("{:.*} {mark}", digits(self.unit), self.figure)
+    }
+}
+
+/// How many digits are shown behind the point.
+fn digits(unit: &str) -> usize {
+    match unit {
+        "calls" | "requests" => 0,
+        "calls each" => 2,
+        _ => 1,
     }
 }
 
@@ -157,22 +183,23 @@ fn line([name, without, with, alone, unit, better]: [&str; 6]) -> String {
 }
 
 /// Where nobody was served, everybody would have waited at least as long as they are willing to.
-fn millis(endings: &Endings, percent: u8) -> f64 {
-    endings.percentile(percent).unwrap_or(PATIENCE).as_secs_f64() * 1_000.0
+fn millis(percentile: Option<Duration>) -> f64 {
+    percentile.unwrap_or(PATIENCE).as_secs_f64() * 1_000.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tally::Ending;
-    use crate::traffic::Tenant;
-    use std::time::Duration;
+    use crate::traffic::{Arrival, Tenant};
 
     fn report(alone: bool) -> Report {
         let pass = |ending| {
             let mut pass = Pass { seconds: 2.0, ..Pass::default() };
-            pass.tally.record(Tenant::Quiet(0), ending);
-            pass.tally.record(Tenant::Noisy, Ending::Refused);
+            let due = Duration::ZERO;
+            pass.tally.record(Arrival { due, tenant: Tenant::Quiet(0) }, ending);
+            pass.tally.record(Arrival { due, tenant: Tenant::Noisy }, Ending::Refused);
+            pass.upstream.calls = 3;
             pass
         };
         let served = pass(Ending::Served(Duration::from_micros(20_460)));
@@ -210,6 +237,16 @@ mod tests {
             "unit": "ms", "better": "lower" });
         assert_eq!(row("quiet tenants: p99 of the served"), p99);
         assert_eq!(row("noisy tenant: refused (429)")["with"], 0.5);
+        // What the limit refused is not what the upstream was asked for.
+        assert_eq!(row("upstream: calls for a request let in")["with"], 3.0);
+    }
+
+    #[test]
+    fn what_is_counted_for_each_has_a_digit_more() {
+        let row = lower("upstream", 1.256, "calls each");
+        assert_eq!((row.figure, &*row.shown(true)), (1.26, "1.26 *"));
+        assert_eq!(lower("upstream", 1.256, "ms").figure, 1.3);
+        assert_eq!((each(5, 4), each(5, 0)), (1.25, 0.0));
     }
 
     #[test]

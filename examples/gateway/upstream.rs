@@ -2,8 +2,10 @@
 //!
 //! A few workers, and a queue of bounded length in front of them: under too
 //! much load its answers become slow first, and then it refuses. Some answers
-//! are very slow or fail in any case.
+//! are late or fail in any case. And there is an outage: a time in which the
+//! work takes several times as long, and many answers are errors.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::get;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 
 use crate::seeded::Seeded;
 
@@ -25,12 +28,16 @@ const WORK: Duration = Duration::from_millis(20);
 const JITTER: Duration = Duration::from_millis(20);
 /// The mean of that, which makes 333 requests a second of ten workers.
 pub(crate) const MEAN_WORK: Duration = Duration::from_millis(30);
-/// One in 500 answers takes long: far fewer than one in a hundred, so that it is
-/// not the chance of the draw that makes the 99th percentile.
-const SLOW: Duration = Duration::from_millis(700);
-const SLOW_SHARE: f64 = 1.0 / 500.0;
+/// Three in a hundred answers are late: more than one in a hundred by enough
+/// that they make the 99th percentile, whatever the chance of the draw. Their
+/// workers are free by then: a packet was lost, or a buffer was full.
+const LATE: Duration = Duration::from_millis(500);
+const LATE_SHARE: f64 = 3.0 / 100.0;
 /// One in 200 answers is an error.
 const FAILING_SHARE: f64 = 1.0 / 200.0;
+/// In the outage the work takes so many times as long, and so many answers are errors.
+pub(crate) const SLOWDOWN: u32 = 2;
+pub(crate) const FAILING_IN_OUTAGE: f64 = 2.0 / 5.0;
 
 /// An upstream service. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -42,7 +49,11 @@ struct Inner {
     places: Arc<Semaphore>,
     workers: Arc<Semaphore>,
     chance: Mutex<Seeded>,
+    began: Instant,
+    /// Counted from then.
+    outage: Range<Duration>,
     calls: AtomicU64,
+    calls_in_outage: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
 }
@@ -51,6 +62,8 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) calls: u64,
+    /// Those of them that came in the outage.
+    pub(crate) calls_in_outage: u64,
     /// Answered 503, for want of a place in the queue.
     pub(crate) refused: u64,
     /// Answered 500, by injected fault.
@@ -58,13 +71,17 @@ pub(crate) struct Counts {
 }
 
 impl Upstream {
-    /// An idle service, whose faults the seed determines.
-    pub(crate) fn new(seed: u64) -> Self {
+    /// An idle service, whose faults the seed determines, and an outage that is
+    /// counted from `began`.
+    pub(crate) fn new(seed: u64, began: Instant, outage: Range<Duration>) -> Self {
         Self(Arc::new(Inner {
             places: Arc::new(Semaphore::new(WORKERS + QUEUE)),
             workers: Arc::new(Semaphore::new(WORKERS)),
             chance: Mutex::new(Seeded::new(seed, 3)),
+            began,
+            outage,
             calls: AtomicU64::new(0),
+            calls_in_outage: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }))
@@ -80,6 +97,7 @@ impl Upstream {
         // Relaxed, here and below: each number stands for itself.
         Counts {
             calls: self.0.calls.load(Ordering::Relaxed),
+            calls_in_outage: self.0.calls_in_outage.load(Ordering::Relaxed),
             refused: self.0.refused.load(Ordering::Relaxed),
             failed: self.0.failed.load(Ordering::Relaxed),
         }
@@ -90,23 +108,38 @@ impl Upstream {
     }
 }
 
+impl Inner {
+    fn in_outage(&self) -> bool {
+        self.outage.contains(&self.began.elapsed())
+    }
+}
+
 async fn answer(State(upstream): State<Upstream>, uri: Uri, headers: HeaderMap) -> (StatusCode, String) {
     let inner = &upstream.0;
     inner.calls.fetch_add(1, Ordering::Relaxed);
+    if inner.in_outage() {
+        inner.calls_in_outage.fetch_add(1, Ordering::Relaxed);
+    }
     let Ok(place) = inner.places.clone().try_acquire_owned() else {
         inner.refused.fetch_add(1, Ordering::Relaxed);
         return (StatusCode::SERVICE_UNAVAILABLE, "overloaded\n".to_owned());
     };
     let fate = upstream.fate();
-    let workers = inner.workers.clone();
     // A task of its own: the work is done even if the caller gives up, as it
     // mostly is in real services, who don't hear of it.
-    let work = tokio::spawn(async move {
-        let worker = workers.acquire_owned().await;
-        tokio::time::sleep(fate.work).await;
-        drop((worker, place));
+    let work = tokio::spawn({
+        let inner = inner.clone();
+        async move {
+            let worker = inner.workers.acquire().await;
+            // It is the time of the work that counts, not that of the request.
+            let in_outage = inner.in_outage();
+            sleep(fate.work(in_outage)).await;
+            drop((worker, place));
+            sleep(fate.late()).await;
+            fate.fails(in_outage)
+        }
     });
-    if work.await.is_err() || fate.fails {
+    if work.await.unwrap_or(true) {
         inner.failed.fetch_add(1, Ordering::Relaxed);
         return (StatusCode::INTERNAL_SERVER_ERROR, "failed\n".to_owned());
     }
@@ -114,18 +147,32 @@ async fn answer(State(upstream): State<Upstream>, uri: Uri, headers: HeaderMap) 
     (StatusCode::OK, format!("{uri} for {}\n", tenant.unwrap_or("nobody")))
 }
 
-/// What becomes of a request that has found a place.
+/// What becomes of a request that has found a place: three draws, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Fate {
-    work: Duration,
-    fails: bool,
+    work: f64,
+    late: f64,
+    fails: f64,
 }
 
 impl Fate {
     fn drawn(chance: &mut Seeded) -> Self {
-        let work = WORK + JITTER.mul_f64(chance.unit());
-        let slow = chance.unit() < SLOW_SHARE;
-        Self { work: if slow { SLOW } else { work }, fails: chance.unit() < FAILING_SHARE }
+        Self { work: chance.unit(), late: chance.unit(), fails: chance.unit() }
+    }
+
+    /// How long a worker is busy with it.
+    fn work(&self, in_outage: bool) -> Duration {
+        let work = WORK + JITTER.mul_f64(self.work);
+        if in_outage { work * SLOWDOWN } else { work }
+    }
+
+    /// How long the answer takes besides.
+    fn late(&self) -> Duration {
+        if self.late < LATE_SHARE { LATE } else { Duration::ZERO }
+    }
+
+    fn fails(&self, in_outage: bool) -> bool {
+        self.fails < if in_outage { FAILING_IN_OUTAGE } else { FAILING_SHARE }
     }
 }
 
@@ -133,18 +180,33 @@ impl Fate {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_seed_determines_the_faults_and_few_requests_have_one() {
+    #[tokio::test]
+    async fn a_seed_determines_the_faults_and_few_requests_have_one_but_in_the_outage() {
         let fates = |seed| {
-            let upstream = Upstream::new(seed);
+            let upstream = Upstream::new(seed, Instant::now(), Duration::ZERO..Duration::ZERO);
             (0..30_000).map(|_| upstream.fate()).collect::<Vec<_>>()
         };
         assert_eq!(fates(1), fates(1));
         assert_ne!(fates(1), fates(2));
-        // 60 and 150 on average; five standard deviations are 39 and 61.
-        let slow = fates(1).iter().filter(|fate| fate.work == SLOW).count();
-        let failing = fates(1).iter().filter(|fate| fate.fails).count();
-        assert!((21..=99).contains(&slow) && (89..=211).contains(&failing), "{slow}, {failing}");
+        let count = |holds: fn(&Fate) -> bool| fates(1).iter().filter(|fate| holds(fate)).count();
+        let late = count(|fate| fate.late() == LATE);
+        let failing = [count(|fate| fate.fails(false)), count(|fate| fate.fails(true))];
+        // 900, 150 and 12,000 on average; five standard deviations are 148, 61 and 424.
+        assert!(late.abs_diff(900) <= 148, "{late}");
+        assert!(failing[0].abs_diff(150) <= 61 && failing[1].abs_diff(12_000) <= 424, "{failing:?}");
+        assert!(fates(1).iter().all(|fate| fate.work(true) == fate.work(false) * SLOWDOWN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outage_begins_and_ends_when_it_should() {
+        let second = Duration::from_secs(1);
+        let upstream = Upstream::new(1, Instant::now(), second..second * 2);
+        let mut seen = Vec::new();
+        for wait in [0, 999, 1, 999, 1] {
+            tokio::time::advance(Duration::from_millis(wait)).await;
+            seen.push(upstream.0.in_outage());
+        }
+        assert_eq!(seen, [false, false, true, true, false]);
     }
 
     #[test]

@@ -142,8 +142,9 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
-    cargo(&["run", "--quiet", "--example", "limiter"])?;
-    cargo(&["run", "--quiet", "--example", "adaptive"])?;
+    for example in ["limiter", "retry", "pipeline", "hedge", "batch", "adaptive"] {
+        cargo(&["run", "--quiet", "--example", example])?;
+    }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
