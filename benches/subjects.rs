@@ -1,13 +1,14 @@
 //! The suites of cases, and who takes part in each.
 
 mod limit;
+mod retry;
 
 use std::any::Any;
 
 use crate::Run;
 
 /// All suites, each with a page of prose in `crates/xtask/src/compare`.
-pub static SUITES: [&Suite; 1] = [&limit::SUITE];
+pub static SUITES: [&Suite; 2] = [&limit::SUITE, &retry::SUITE];
 
 /// The suite of this name.
 pub fn suite(name: &str) -> Option<&'static Suite> {

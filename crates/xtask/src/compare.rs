@@ -6,6 +6,7 @@
 
 mod chart;
 mod figures;
+mod instructions;
 mod machine;
 mod redis;
 mod report;
@@ -26,7 +27,10 @@ struct Suite {
     page: &'static str,
 }
 
-const SUITES: [Suite; 1] = [Suite { name: "limit", unit: "check", page: include_str!("compare/pages/limit.md") }];
+const SUITES: [Suite; 2] = [
+    Suite { name: "limit", unit: "check", page: include_str!("compare/pages/limit.md") },
+    Suite { name: "retry", unit: "call", page: include_str!("compare/pages/retry.md") },
+];
 
 /// Runs the comparison that `arguments` name, those after `compare`.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
@@ -39,7 +43,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 impl Suite {
     fn run(&self, options: &Options) -> Outcome {
-        let figures = Figures::parse(&bench("compare", &[self.name], &["--json", "--facts"], options)?)?;
+        let mut figures = Figures::parse(&bench("compare", &[self.name], &["--json", "--facts"], options)?)?;
+        if self.page.contains(report::WORK) {
+            instructions::count(self.name, &mut figures.rows, options.quick)?;
+        }
         if options.quick {
             return Ok(());
         }
@@ -143,7 +150,7 @@ mod tests {
     fn the_command_line_is_read() {
         let expected = Options { name: "limit".into(), json: Some("out.json".into()), quick: true };
         assert_eq!(Options::parse(&words("limit --quick --json out.json")), Ok(expected));
-        for name in ["limit", "redis"] {
+        for name in ["limit", "retry", "redis"] {
             assert_eq!(Options::parse(&words(name)), Ok(Options { name: name.into(), ..Options::default() }));
         }
         for wrong in ["", "nothing", "limit --json", "limit --fast"] {

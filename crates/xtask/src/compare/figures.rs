@@ -19,6 +19,10 @@ pub(super) struct Row {
     pub(super) peer: String,
     pub(super) peer_ns: f64,
     pub(super) ratio: f64,
+    /// Ours and the peer's, per operation.
+    pub(super) allocations: (f64, f64),
+    /// Likewise, if they were counted.
+    pub(super) instructions: Option<(f64, f64)>,
 }
 
 /// The bytes per key of two stores.
@@ -53,6 +57,8 @@ impl Row {
             peer: text(row, "peer")?,
             peer_ns: number(row, "peer_ns")?,
             ratio: number(row, "ratio")?,
+            allocations: (number(row, "ours_allocations")?, number(row, "peer_allocations")?),
+            instructions: None,
         })
     }
 }
@@ -98,8 +104,14 @@ pub(super) mod tests {
 
     pub(in super::super) fn some() -> Figures {
         let rows = json!([
-            { "case": "limit/direct-allow", "ours_ns": 12.34, "peer": "governor", "peer_ns": 24.68, "ratio": 0.5 },
-            { "case": "limit/floor", "ours_ns": 12.0, "peer": "clock+cas", "peer_ns": 10.0, "ratio": 1.2 },
+            {
+                "case": "limit/direct-allow", "ours_ns": 12.34, "peer": "governor", "peer_ns": 24.68, "ratio": 0.5,
+                "ours_allocations": 0.0, "peer_allocations": 2.0,
+            },
+            {
+                "case": "limit/floor", "ours_ns": 12.0, "peer": "clock+cas", "peer_ns": 10.0, "ratio": 1.2,
+                "ours_allocations": 0.0, "peer_allocations": 0.0,
+            },
         ]);
         let memory = json!({
             "case": "limit/keyed-u64", "keys": 1000, "ours_bytes": 28.0, "peer": "governor", "peer_bytes": 56.0,

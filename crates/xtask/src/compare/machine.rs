@@ -57,10 +57,14 @@ fn cpu_model(cpuinfo: &str) -> String {
     model.unwrap_or_else(|| "unknown CPU".to_owned())
 }
 
+/// The version of the package, or of the first of a family by that name.
 fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
-    let name = format!("name = \"{package}\"");
-    let mut lines = lock.lines().skip_while(|line| **line != name);
-    lines.nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')
+    let version_of = |is_it: &dyn Fn(&str) -> bool| {
+        let mut lines = lock.lines().skip_while(|line| !line.strip_prefix("name = \"").is_some_and(is_it));
+        lines.nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')
+    };
+    let (whole, family) = (format!("{package}\""), format!("{package}-"));
+    version_of(&|name| name == whole).or_else(|| version_of(&|name| name.starts_with(&family)))
 }
 
 /// What a command says, in one line.
@@ -85,8 +89,17 @@ pub(super) mod tests {
             system: "cpm on z80".into(),
             rustc: "rustc 0.1".into(),
             date: "1976-07-01".into(),
-            lock: "[[package]]\nname = \"governor\"\nversion = \"9.8.7\"\nsource = \"x\"\n".into(),
+            lock: "[[package]]\nname = \"governor-x\"\nversion = \"0.0.1\"\n[[package]]\nname = \"governor\"\nversion = \"9.8.7\"\nsource = \"x\"\n".into(),
         }
+    }
+
+    #[test]
+    fn a_family_has_the_version_of_its_crates() {
+        let lock = "[[package]]\nname = \"tower\"\nversion = \"1.0.0\"\n\n\
+                    [[package]]\nname = \"tower-resilience-retry\"\nversion = \"2.0.0\"\n";
+        assert_eq!(locked_version(lock, "tower-resilience"), Some("2.0.0"));
+        assert_eq!(locked_version(lock, "tower"), Some("1.0.0"));
+        assert_eq!(locked_version(lock, "resilience"), None);
     }
 
     #[test]

@@ -4,12 +4,17 @@ use super::Suite;
 use super::figures::Figures;
 use super::machine::Machine;
 
-/// The page, where `{timings}`, `{memory}`, `{machine}` and `{method}` are
-/// filled in.
+/// Where a page tells of allocations and instructions. Instructions are counted
+/// for such a page only.
+pub(super) const WORK: &str = "{work}";
+
+/// The page, where `{timings}`, `{work}`, `{memory}`, `{machine}` and `{method}`
+/// are filled in.
 pub(super) fn markdown(suite: &Suite, figures: &Figures, machine: &Machine) -> String {
     let page = suite
         .page
         .replace("{timings}", &timings(figures, machine))
+        .replace(WORK, &work(figures, machine))
         .replace("{memory}", &memory(figures, machine))
         .replace("{machine}", &machine.to_string())
         .replace("{method}", &method(suite, figures));
@@ -22,6 +27,23 @@ fn timings(figures: &Figures, machine: &Machine) -> String {
         format!("| `{}` | {:.1} ns | {:.1} ns | {peer} | {:.2} |", row.case, row.ours_ns, row.peer_ns, row.ratio)
     });
     table("| case | ours | peer | the peer | ours / peer |\n|---|--:|--:|---|--:|", rows)
+}
+
+/// Allocations, and instructions where they were counted.
+fn work(figures: &Figures, machine: &Machine) -> String {
+    let counted = figures.rows.iter().all(|row| row.instructions.is_some());
+    let rows = figures.rows.iter().map(|row| {
+        let peer = machine.versioned(&row.peer);
+        let (ours, peers) = row.allocations;
+        let instructions = match row.instructions {
+            Some((ours, peers)) if counted => format!(" {ours:.0} | {peers:.0} | {:.2} |", ours / peers),
+            _ => String::new(),
+        };
+        format!("| `{}` | {peer} |{instructions} {ours:.1} | {peers:.1} |", row.case)
+    });
+    let (head, line) =
+        if counted { (" instructions, ours | the peer's | ours / peer |", "--:|--:|--:|") } else { ("", "") };
+    table(&format!("| case | the peer |{head} allocations, ours | the peer's |\n|---|---|{line}--:|--:|"), rows)
 }
 
 fn memory(figures: &Figures, machine: &Machine) -> String {
@@ -69,6 +91,17 @@ mod tests {
         ] {
             assert!(report.contains(expected), "{expected} is not in\n{report}");
         }
+    }
+
+    #[test]
+    fn instructions_are_told_where_they_were_counted() {
+        let (mut figures, machine) = (figures::tests::some(), machine::tests::some());
+        assert!(work(&figures, &machine).contains("| `limit/direct-allow` | governor 9.8.7 | 0.0 | 2.0 |\n"));
+        for row in &mut figures.rows {
+            row.instructions = Some((120.4, 240.8));
+        }
+        let told = work(&figures, &machine);
+        assert!(told.contains("| `limit/direct-allow` | governor 9.8.7 | 120 | 241 | 0.50 | 0.0 | 2.0 |\n"), "{told}");
     }
 
     #[test]
