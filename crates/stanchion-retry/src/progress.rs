@@ -111,26 +111,58 @@ impl<'a> Progress<'a> {
         if let Some(mistake) = retry.mistake() {
             return Err(mistake.clone());
         }
-        let deadline = call.ends_by();
-        let mut progress = Self {
+        let mut progress = Self::new(retry, call);
+        progress.first(now);
+        Ok(progress)
+    }
+
+    /// The same in two steps, so that a driver has it made where it stays: what a
+    /// constructor has touched is moved, and it is too large to be moved for
+    /// nothing. The policy makes no mistake.
+    #[inline]
+    pub(crate) fn new(retry: &'a Retry, call: &Call<'_>) -> Self {
+        Self {
             retry,
             attempt: Attempt::first(),
-            deadline,
-            latest: deadline,
+            deadline: call.ends_by(),
+            latest: call.ends_by(),
             not_repeatable: call.is_repeatable() == Some(false),
             refreshed: false,
             drawing: None,
             spent: None,
-        };
-        if deadline.is_some() || retry.max_elapsed.is_some() || retry.attempt_timeout.is_some() {
-            let now = now();
-            if let Some(max_elapsed) = retry.max_elapsed {
-                let end = now + max_elapsed;
-                progress.latest = Some(deadline.map_or(end, |deadline| deadline.min(end)));
-            }
-            progress.attempt = progress.limited(Attempt::first(), now);
         }
-        Ok(progress)
+    }
+
+    /// The second step: the first attempt begins.
+    #[inline]
+    pub(crate) fn first(&mut self, now: impl FnOnce() -> Moment) {
+        if self.deadline.is_some() || self.retry.max_elapsed.is_some() || self.retry.attempt_timeout.is_some() {
+            self.limit(now());
+        }
+    }
+
+    /// The first attempt begins at `now`, and there is a limit of time.
+    fn limit(&mut self, now: Moment) {
+        if let Some(max_elapsed) = self.retry.max_elapsed {
+            let end = now + max_elapsed;
+            self.latest = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
+        }
+        self.attempt = self.limited(now);
+    }
+
+    /// The attempt with what remains for it at `now`.
+    fn limited(&self, now: Moment) -> Attempt {
+        let cut = self.retry.attempt_timeout.map(|timeout| now + timeout);
+        match (cut, self.deadline) {
+            (Some(cut), Some(deadline)) => self.attempt.until(cut.min(deadline), now),
+            (Some(end), None) | (None, Some(end)) => self.attempt.until(end, now),
+            (None, None) => self.attempt,
+        }
+    }
+
+    /// How many attempts there were, the one under way included.
+    pub(crate) const fn made(&self) -> u32 {
+        self.attempt.number()
     }
 
     /// The attempt that is to be made now. After a delay, `now` is asked for when
@@ -141,19 +173,9 @@ impl<'a> Progress<'a> {
         }
         if self.attempt.number() > 1 && (self.deadline.is_some() || self.retry.attempt_timeout.is_some()) {
             let now = now();
-            self.attempt = self.limited(self.attempt, now);
+            self.attempt = self.limited(now);
         }
         self.attempt
-    }
-
-    /// The attempt with what remains for it at `now`.
-    fn limited(&self, attempt: Attempt, now: Moment) -> Attempt {
-        let cut = self.retry.attempt_timeout.map(|timeout| now + timeout);
-        match (cut, self.deadline) {
-            (Some(cut), Some(deadline)) => attempt.until(cut.min(deadline), now),
-            (Some(end), None) | (None, Some(end)) => attempt.until(end, now),
-            (None, None) => attempt,
-        }
     }
 
     /// What comes after an attempt that ended so. `now` is asked at most once,

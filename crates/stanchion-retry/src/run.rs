@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, Moment};
+use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, ConfigError, Moment};
 
 use crate::progress::{Next, Progress};
 use crate::{Classify, Retry};
@@ -75,7 +75,9 @@ impl<'a, C> Run<'a, C> {
         self.classify(When(condition))
     }
 
-    fn begin(&self) -> Result<Progress<'a>, stanchion_core::ConfigError> {
+    /// What is known of the call.
+    #[inline]
+    fn described(&self) -> Call<'static> {
         let mut call = Call::new();
         if let Some(deadline) = self.deadline {
             call = call.deadline(deadline);
@@ -83,12 +85,18 @@ impl<'a, C> Run<'a, C> {
         if let Some(repeatable) = self.repeatable {
             call = call.repeatable(repeatable);
         }
+        call
+    }
+
+    /// The call begins; the budget is told.
+    #[inline]
+    fn begin(&self, progress: &mut Progress<'_>) {
         match self.retry.budget.as_ref().filter(|budget| budget.reads_time()) {
-            None => Progress::begin(self.retry, &call, now),
+            None => progress.first(now),
             Some(budget) => {
                 let now = now();
                 budget.begun(now);
-                Progress::begin(self.retry, &call, || now)
+                progress.first(|| now);
             }
         }
     }
@@ -98,31 +106,44 @@ impl<'a, C> Run<'a, C> {
     /// # Errors
     /// Those of [`Retry::run`].
     #[cfg(feature = "tokio")]
-    pub async fn run<T, E, F, Fut>(self, mut operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(self, mut operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         C: Classifier<T, E>,
     {
-        let mut progress = self.begin()?;
-        loop {
-            let attempt = progress.attempt(now);
-            let result = match self.retry.attempt_timeout {
-                None => Ok(operation(attempt).await),
-                Some(timeout) => crate::timeout::within(timeout, operation(attempt)).await,
-            };
-            let outcome = match &result {
-                Ok(result) => self.classifier.classify(result),
-                Err(_) => stanchion_core::Outcome::TimedOut,
-            };
-            match progress.after(outcome, now) {
-                Next::Retry { delay } => sleep(delay).await,
-                Next::Stop(_) => {
-                    return match result {
-                        Ok(result) => finished(result, attempt),
-                        Err(after) => Err(CallError::TimedOut { after, scope: stanchion_core::Scope::Attempt }),
+        let retry = self.retry;
+        // A block, since an `async fn` copies what it is handed when it is first polled.
+        async move {
+            if let Some(mistake) = retry.mistake() {
+                return Err(misconfigured(mistake));
+            }
+            let mut progress = Progress::new(retry, &self.described());
+            self.begin(&mut progress);
+            loop {
+                // A result that isn't the last is dropped before the delay.
+                let delay = {
+                    let attempt = progress.attempt(now);
+                    let result = match retry.attempt_timeout {
+                        None => Ok(operation(attempt).await),
+                        Some(timeout) => crate::timeout::within(timeout, operation(attempt)).await,
                     };
-                }
+                    let outcome = match &result {
+                        Ok(result) => self.classifier.classify(result),
+                        Err(_) => stanchion_core::Outcome::TimedOut,
+                    };
+                    match progress.after(outcome, now) {
+                        Next::Retry { delay } => delay,
+                        Next::Stop(_) => {
+                            return match result {
+                                Ok(Ok(value)) => Ok(value),
+                                Ok(Err(error)) => Err(failed(error, &progress)),
+                                Err(after) => Err(cut(after)),
+                            };
+                        }
+                    }
+                };
+                sleep(delay).await;
             }
         }
     }
@@ -149,13 +170,19 @@ impl<'a, C> Run<'a, C> {
         F: FnMut(Attempt) -> Result<T, E>,
         C: Classifier<T, E>,
     {
-        let mut progress = self.begin()?;
+        if let Some(mistake) = self.retry.mistake() {
+            return Err(misconfigured(mistake));
+        }
+        let mut progress = Progress::new(self.retry, &self.described());
+        self.begin(&mut progress);
         loop {
-            let attempt = progress.attempt(now);
-            let result = operation(attempt);
+            let result = operation(progress.attempt(now));
             match progress.after(self.classifier.classify(&result), now) {
-                Next::Retry { delay } => wait(delay),
-                Next::Stop(_) => return finished(result, attempt),
+                Next::Retry { delay } => {
+                    drop(result);
+                    wait(delay);
+                }
+                Next::Stop(_) => return result.map_err(|error| failed(error, &progress)),
             }
         }
     }
@@ -216,13 +243,14 @@ impl Retry {
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "tokio")]
-    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Classify,
     {
-        Run::by_error(self).run(operation).await
+        // Not in a future of its own, which would have to move that one into itself.
+        Run::by_error(self).run(operation)
     }
 
     /// The same on this thread, which sleeps between the attempts. No runtime is
@@ -247,8 +275,20 @@ impl Retry {
     }
 }
 
-fn finished<T, E>(result: Result<T, E>, attempt: Attempt) -> Result<T, CallError<E>> {
-    result.map_err(|error| CallError::Inner { error, attempts: attempt.number() })
+#[cold]
+fn misconfigured<E>(mistake: &ConfigError) -> CallError<E> {
+    mistake.clone().into()
+}
+
+#[cold]
+fn failed<E>(error: E, progress: &Progress<'_>) -> CallError<E> {
+    CallError::Inner { error, attempts: progress.made() }
+}
+
+#[cfg(feature = "tokio")]
+#[cold]
+fn cut<E>(after: Duration) -> CallError<E> {
+    CallError::TimedOut { after, scope: stanchion_core::Scope::Attempt }
 }
 
 pub(crate) fn now() -> Moment {
