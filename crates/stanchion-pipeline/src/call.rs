@@ -43,13 +43,13 @@ impl<'a, C> PipelineCall<'a, C> {
     /// # Errors
     /// Those of [`Pipeline::run`]. A last *value* that a classifier calls a failure
     /// is handed out as the value that it is.
-    pub async fn run<T, E, F, Fut>(self, operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(self, operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         C: Classifier<T, E>,
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        drive::run(&self.pipeline.0, self.call, &self.classifier, operation).await
+        drive::run(&self.pipeline.0, self.call, self.classifier, operation)
     }
 
     /// Runs the operation; where that fails, `instead` has the reason in hand and

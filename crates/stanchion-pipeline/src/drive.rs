@@ -14,30 +14,33 @@ use crate::settings::Settings;
 use crate::stats::{Ended, Stats};
 
 /// One call: mode, total timeout, call gates; then hedge, retry and the rest.
-pub(crate) async fn run<T, E, C, F, Fut>(
+#[expect(clippy::manual_async_fn, reason = "an `async fn` copies what it is handed when it is first polled")]
+pub(crate) fn run<T, E, C, F, Fut>(
     shared: &Shared,
     call: Call<'_>,
-    classifier: &C,
+    classifier: C,
     mut operation: F,
-) -> Result<T, CallError<E>>
+) -> impl Future<Output = Result<T, CallError<E>>>
 where
     C: Classifier<T, E>,
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let settings = shared.settings.load_full();
-    let began = now();
-    let under_way = shared.stats.begin();
-    let ending = match settings.mode {
-        Mode::Enabled => {
-            let course = Course::new(&settings, &shared.stats, call, began);
-            course.run(classifier, operation).await
-        }
-        Mode::Shadow => shadow(&settings, &shared.stats, call, began, classifier, operation).await,
-        Mode::Disabled => once(operation(Attempt::first()).await, classifier),
-    };
-    under_way.end(ending.counted(), began, now());
-    ending.told(began)
+    async move {
+        let settings = shared.settings.load_full();
+        let began = now();
+        let under_way = shared.stats.begin();
+        let ending = match settings.mode {
+            Mode::Enabled => {
+                let course = Course::new(&settings, &shared.stats, call, began);
+                course.run(&classifier, operation).await
+            }
+            Mode::Shadow => shadow(&settings, &shared.stats, call, began, &classifier, operation).await,
+            Mode::Disabled => once(operation(Attempt::first()).await, &classifier),
+        };
+        under_way.end(ending.counted(), began, now());
+        ending.told(began)
+    }
 }
 
 /// How a call, or one of its concurrent tries, ended.
@@ -50,8 +53,6 @@ enum Ending<T, E> {
     AttemptTimedOut { after: Duration },
     /// The whole call ran into its own.
     TimedOut { deadline: Moment },
-    /// The retry can't be honoured: never, since it was validated.
-    Misconfigured(stanchion_core::ConfigError),
 }
 
 impl<T, E> Ending<T, E> {
@@ -60,7 +61,6 @@ impl<T, E> Ending<T, E> {
             Self::Result { outcome, .. } => (*outcome).into(),
             Self::Rejected(_) => Ended::Rejected,
             Self::AttemptTimedOut { .. } | Self::TimedOut { .. } => Ended::TimedOut,
-            Self::Misconfigured(_) => Ended::Permanent,
         }
     }
 
@@ -69,7 +69,7 @@ impl<T, E> Ending<T, E> {
         match self {
             Self::Result { outcome, .. } => *outcome,
             Self::AttemptTimedOut { .. } | Self::TimedOut { .. } => Outcome::TimedOut,
-            Self::Rejected(_) | Self::Misconfigured(_) => Outcome::Ignored,
+            Self::Rejected(_) => Outcome::Ignored,
         }
     }
 
@@ -79,7 +79,6 @@ impl<T, E> Ending<T, E> {
             Self::Rejected(rejection) => Err(rejection.into()),
             Self::AttemptTimedOut { after } => Err(CallError::TimedOut { after, scope: Scope::Attempt }),
             Self::TimedOut { deadline } => Err(CallError::TimedOut { after: deadline - began, scope: Scope::Total }),
-            Self::Misconfigured(error) => Err(error.into()),
         }
     }
 
@@ -130,10 +129,10 @@ impl<'a> Course<'a> {
         for budget in &settings.budgets {
             budget.begun(self.began);
         }
-        let permits = match Permits::admit(&settings.call_gates, &self.call, now).await {
-            Ok(permits) => permits,
-            Err(refused) => return self.refused(refused),
-        };
+        let mut permits = Permits::none();
+        if let Err(refused) = permits.admit(&settings.call_gates, &self.call, now).await {
+            return self.refused(refused);
+        }
         let ending = match &settings.hedge {
             Some(hedge) if self.hedged => {
                 // One task polls all tries, so nobody ever waits here: it only makes them `Send`.
@@ -164,17 +163,17 @@ impl<'a> Course<'a> {
         Fut: Future<Output = Result<T, E>>,
     {
         let settings = self.settings;
-        let mut progress = match Progress::begin(&settings.retry, &self.call, || self.began) {
-            Ok(progress) => progress,
-            Err(error) => return Ending::Misconfigured(error),
-        };
+        // A pipeline's retry was validated when it was built.
+        let mut progress = Progress::prepared(&settings.retry, &self.call);
+        progress.first(|| self.began);
         let mut first = true;
         loop {
             if !std::mem::take(&mut first) {
                 Stats::count(&self.stats.retries);
             }
-            let permits = match Permits::admit(&settings.attempt_gates, &self.call, now).await {
-                Ok(permits) => permits,
+            let mut permits = Permits::none();
+            match permits.admit(&settings.attempt_gates, &self.call, now).await {
+                Ok(()) => {}
                 Err(Refused::Rejected(rejection)) => match progress.after_rejection(rejection.come_back_after(), now) {
                     Next::Retry { delay } => {
                         sleep(delay).await;
@@ -183,7 +182,7 @@ impl<'a> Course<'a> {
                     Next::Stop(_) => return Ending::Rejected(rejection),
                 },
                 Err(refused) => return self.refused(refused),
-            };
+            }
             let attempt = progress.attempt(now);
             let result = match attempt.remaining() {
                 None => Ok(make(attempt).await),
@@ -236,8 +235,8 @@ where
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let (outer, outer_all) = Permits::shadow(&settings.call_gates, &call);
-    let (inner, inner_all) = Permits::shadow(&settings.attempt_gates, &call);
+    let (mut outer, outer_all) = Permits::shadow(&settings.call_gates, &call);
+    let (mut inner, inner_all) = Permits::shadow(&settings.attempt_gates, &call);
     if !(outer_all && inner_all) {
         Stats::count(&stats.would_reject);
     }

@@ -19,14 +19,19 @@ pub(crate) enum Refused {
 }
 
 impl<'a> Permits<'a> {
+    /// None yet. They are filled where they stay: so many aren't moved for nothing.
+    pub(crate) fn none() -> Self {
+        Self(SmallVec::new())
+    }
+
     /// Asks each gate, and waits where it must, but not beyond the call's deadline.
     /// Where one refuses, those before it are told that the call wasn't made.
     pub(crate) async fn admit(
+        &mut self,
         gates: &'a [Arc<dyn Gate>],
         call: &Call<'_>,
         now: impl Fn() -> Moment,
-    ) -> Result<Self, Refused> {
-        let mut permits = Self(SmallVec::new());
+    ) -> Result<(), Refused> {
         for gate in gates {
             let gate: &dyn Gate = &**gate;
             let admitted = match gate.try_admit(call) {
@@ -35,19 +40,19 @@ impl<'a> Permits<'a> {
                 Admission::Wait => wait(gate.admit(call), call, &now).await,
             };
             match admitted {
-                Ok(ticket) => permits.0.push(Permit::of(gate, ticket)),
+                Ok(ticket) => self.0.push(Permit::of(gate, ticket)),
                 Err(refused) => {
-                    permits.settle(Outcome::Ignored);
+                    self.settle(Outcome::Ignored);
                     return Err(refused);
                 }
             }
         }
-        Ok(permits)
+        Ok(())
     }
 
     /// Tells each gate how it ended.
-    pub(crate) fn settle(self, outcome: Outcome) {
-        for permit in self.0 {
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        for permit in self.0.drain(..) {
             permit.settle(outcome);
         }
     }
@@ -55,7 +60,7 @@ impl<'a> Permits<'a> {
     /// Asks each gate whether it would let the call in, and waits for none. Says
     /// whether all did; their permits are held all the same.
     pub(crate) fn shadow(gates: &'a [Arc<dyn Gate>], call: &Call<'_>) -> (Self, bool) {
-        let mut permits = Self(SmallVec::new());
+        let mut permits = Self::none();
         let mut all = true;
         for gate in gates {
             match gate.try_admit(call) {

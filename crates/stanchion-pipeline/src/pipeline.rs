@@ -87,13 +87,14 @@ impl Pipeline {
     /// Dropping the future drops whatever is under way. Every gate is told
     /// ([`Outcome::Abandoned`](crate::Outcome::Abandoned)), and a retry that was granted and not begun is given
     /// back to the budget.
-    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Classify,
     {
-        self.call(Call::new()).run(operation).await
+        // Not in a future of its own, which would have to move that one into itself.
+        self.call(Call::new()).run(operation)
     }
 
     /// For a call of which more is known: whom it is for, what it costs, how much

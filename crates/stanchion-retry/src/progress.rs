@@ -111,16 +111,17 @@ impl<'a> Progress<'a> {
         if let Some(mistake) = retry.mistake() {
             return Err(mistake.clone());
         }
-        let mut progress = Self::new(retry, call);
+        let mut progress = Self::prepared(retry, call);
         progress.first(now);
         Ok(progress)
     }
 
-    /// The same in two steps, so that a driver has it made where it stays: what a
-    /// constructor has touched is moved, and it is too large to be moved for
-    /// nothing. The policy makes no mistake.
+    /// The same in two steps, for the family's own drivers, so that it is made
+    /// where it stays: what a constructor has touched is moved, and it is too large
+    /// to be moved for nothing. The policy must have been validated.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn new(retry: &'a Retry, call: &Call<'_>) -> Self {
+    pub fn prepared(retry: &'a Retry, call: &Call<'_>) -> Self {
         Self {
             retry,
             attempt: Attempt::first(),
@@ -134,8 +135,9 @@ impl<'a> Progress<'a> {
     }
 
     /// The second step: the first attempt begins.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn first(&mut self, now: impl FnOnce() -> Moment) {
+    pub fn first(&mut self, now: impl FnOnce() -> Moment) {
         if self.deadline.is_some() || self.retry.max_elapsed.is_some() || self.retry.attempt_timeout.is_some() {
             self.limit(now());
         }

@@ -118,7 +118,7 @@ impl<'a, C> Run<'a, C> {
             if let Some(mistake) = retry.mistake() {
                 return Err(misconfigured(mistake));
             }
-            let mut progress = Progress::new(retry, &self.described());
+            let mut progress = Progress::prepared(retry, &self.described());
             self.begin(&mut progress);
             loop {
                 // A result that isn't the last is dropped before the delay.
@@ -173,7 +173,7 @@ impl<'a, C> Run<'a, C> {
         if let Some(mistake) = self.retry.mistake() {
             return Err(misconfigured(mistake));
         }
-        let mut progress = Progress::new(self.retry, &self.described());
+        let mut progress = Progress::prepared(self.retry, &self.described());
         self.begin(&mut progress);
         loop {
             let result = operation(progress.attempt(now));
