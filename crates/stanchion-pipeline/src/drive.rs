@@ -183,25 +183,29 @@ impl<'a> Course<'a> {
                 },
                 Err(refused) => return self.refused(refused),
             }
-            let attempt = progress.attempt(now);
-            let result = match attempt.remaining() {
-                None => Ok(make(attempt).await),
-                Some(limit) => within(limit, make(attempt)).await,
-            };
-            let outcome = match &result {
-                Ok(result) => classifier.classify(result),
-                Err(_) => Outcome::TimedOut,
-            };
-            permits.settle(outcome);
-            match progress.after(outcome, now) {
-                Next::Retry { delay } => sleep(delay).await,
-                Next::Stop(stop) => {
-                    return match result {
-                        Ok(result) => Ending::Result { result, outcome, attempts: attempt.number(), stop },
-                        Err(after) => self.cut(attempt, after),
-                    };
+            // A result that isn't the last is dropped before the delay.
+            let delay = {
+                let attempt = progress.attempt(now);
+                let result = match attempt.remaining() {
+                    None => Ok(make(attempt).await),
+                    Some(limit) => within(limit, make(attempt)).await,
+                };
+                let outcome = match &result {
+                    Ok(result) => classifier.classify(result),
+                    Err(_) => Outcome::TimedOut,
+                };
+                permits.settle(outcome);
+                match progress.after(outcome, now) {
+                    Next::Retry { delay } => delay,
+                    Next::Stop(stop) => {
+                        return match result {
+                            Ok(result) => Ending::Result { result, outcome, attempts: attempt.number(), stop },
+                            Err(after) => self.cut(attempt, after),
+                        };
+                    }
                 }
-            }
+            };
+            sleep(delay).await;
         }
     }
 
