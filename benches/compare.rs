@@ -1,11 +1,11 @@
 //! Ours against a peer, in turns.
 //!
-//! `cargo bench -p stanchion-benches --bench compare -- limit [--json FILE] [--facts FILE] [--quick]`
+//! `cargo bench -p stanchion-benches --bench compare -- SUITE [--json FILE] [--facts FILE] [--count N] [--quick]`
 //!
 //! For each case the two run in many short rounds, each round both, and each
 //! round in the other order; what slows the machine for a while slows both. The
 //! figures are the medians of the rounds, and their ratio. `cargo xtask compare
-//! limit` makes the report of them.
+//! SUITE` makes the report of them.
 
 #[path = "compare/alloc.rs"]
 mod alloc;
@@ -16,12 +16,13 @@ mod output;
 #[path = "compare/pair.rs"]
 mod pair;
 
+use std::hint::black_box;
 use std::process::ExitCode;
 
 use options::Options;
 use output::{Figures, Weights};
 use pair::Rounds;
-use stanchion_benches::{Case, Contestant, LIMIT, STORES, Store};
+use stanchion_benches::{Case, Contestant, Run, Store, Suite};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting::new();
@@ -29,15 +30,17 @@ static ALLOCATOR: alloc::Counting = alloc::Counting::new();
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)) {
         // `cargo bench` without arguments comes here; it has no figures to give.
-        Ok(None) => println!("{}", options::USAGE),
+        Ok(None) => println!("{}", options::usage()),
         Ok(Some(options)) => {
-            if let Err(error) = compare(&options) {
+            if let Some(count) = options.count {
+                count_all(options.suite, count);
+            } else if let Err(error) = compare(&options) {
                 eprintln!("{error}");
                 return ExitCode::FAILURE;
             }
         }
         Err(error) => {
-            eprintln!("{error}\n{}", options::USAGE);
+            eprintln!("{error}\n{}", options::usage());
             return ExitCode::FAILURE;
         }
     }
@@ -48,14 +51,22 @@ fn compare(options: &Options) -> std::io::Result<()> {
     let rounds = if options.quick { Rounds::QUICK } else { Rounds::FULL };
     let mut all = Vec::new();
     println!("{}", output::HEADING);
-    for (name, ours, peer) in pairs() {
-        let (ours_ns, peer_ns) = pair::measure(rounds, &mut (ours.start)(), &mut (peer.start)());
-        let figures = Figures { case: name, ours_ns, peer: peer.name, peer_ns };
+    for (name, ours, peer) in pairs(options.suite) {
+        let (mut ours_run, mut peer_run) = ((ours.start)(), (peer.start)());
+        let (ours_ns, peer_ns) = pair::measure(rounds, &mut ours_run, &mut peer_run);
+        let figures = Figures {
+            case: name,
+            ours_ns,
+            peer: peer.name,
+            peer_ns,
+            ours_allocations: allocations(&mut ours_run),
+            peer_allocations: allocations(&mut peer_run),
+        };
         println!("{figures}");
         all.push(figures);
     }
     println!();
-    let weights: Vec<Weights> = STORES.iter().map(weigh).collect();
+    let weights: Vec<Weights> = options.suite.stores.iter().map(weigh).collect();
     for each in &weights {
         println!("{each}");
     }
@@ -68,24 +79,47 @@ fn compare(options: &Options) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Blocks that an operation asks of the allocator, after it has warmed up.
+fn allocations(run: &mut Run) -> f64 {
+    const OPERATIONS: u16 = 1_000;
+    let (_, counted) = ALLOCATOR.during(|| run(OPERATIONS.into()));
+    counted.blocks as f64 / f64::from(OPERATIONS)
+}
+
+/// Each pair's loops, ours first, in the order of the figures. A profiler can tell
+/// one from the other by the calls of [`counted`].
+fn count_all(suite: &'static Suite, count: u64) {
+    for contestant in pairs(suite).flat_map(|(_, ours, peer)| [ours, peer]) {
+        let mut run = (contestant.start)();
+        // What is done once, lazily, is nobody's.
+        run(count / 10 + 1);
+        counted(&mut run, count);
+    }
+}
+
+/// What a profiler looks out for, by this name.
+#[inline(never)]
+fn counted(run: &mut Run, count: u64) {
+    // Used after, so that the call isn't the last thing, which would be a jump.
+    black_box(run(count));
+}
+
 /// First each case against its peer, then against the others.
-fn pairs() -> impl Iterator<Item = (String, &'static Contestant, &'static Contestant)> {
+fn pairs(suite: &'static Suite) -> impl Iterator<Item = (String, &'static Contestant, &'static Contestant)> {
     let others = |case: &'static Case| {
         let row = move |peer: &'static Contestant| (format!("{}/{}", case.name, peer.name), &case.ours, peer);
         case.others.iter().map(row)
     };
-    LIMIT.iter().map(|case| (case.name.to_owned(), &case.ours, &case.peer)).chain(LIMIT.iter().flat_map(others))
+    let first = |case: &'static Case| (case.name.to_owned(), &case.ours, &case.peer);
+    suite.cases.iter().map(first).chain(suite.cases.iter().flat_map(others))
 }
 
 fn weigh(store: &Store) -> Weights {
     // First, so that the keys themselves aren't counted as anybody's.
     let keys = (store.keys)();
     let per_key = |make: fn() -> Box<dyn std::any::Any>| {
-        let before = ALLOCATOR.bytes();
-        let made = make();
-        let bytes = ALLOCATOR.bytes() - before;
-        drop(made);
-        bytes as f64 / keys as f64
+        let (_made, counted) = ALLOCATOR.during(make);
+        counted.bytes as f64 / keys as f64
     };
     Weights {
         case: store.name,

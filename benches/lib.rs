@@ -1,13 +1,12 @@
 //! What the benches measure: the same loops for ours and for each peer.
 //!
-//! `benches/limit.rs` shows all of them under criterion, `benches/compare.rs`
+//! `benches/all.rs` shows all of them under criterion, `benches/compare.rs`
 //! measures them in pairs. Run them with `-p stanchion-benches`: in a build of
 //! the whole workspace the test helpers would turn on `test-util`, and our
-//! limiters would read tokio's clock.
+//! policies would read tokio's clock.
 
 mod runs;
 mod subjects;
-mod workload;
 
 pub use runs::Run;
-pub use subjects::{Case, Contestant, LIMIT, STORES, Store};
+pub use subjects::{Case, Contestant, SUITES, Store, Suite, suite};

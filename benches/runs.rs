@@ -1,8 +1,10 @@
 //! Loops that time themselves.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,25 @@ pub(crate) fn one_thread(mut operation: impl FnMut() + 'static) -> Run {
         let start = Instant::now();
         for _ in 0..count {
             operation();
+        }
+        start.elapsed()
+    })
+}
+
+/// `operation`, in a loop on one thread; each future must be ready when it is
+/// first polled.
+///
+/// By hand, so that nothing of a scheduler is measured, and inside of a runtime,
+/// since tokio's timers can be made nowhere else. It is never asked to run one.
+pub(crate) fn polled_once(mut operation: impl AsyncFnMut() + 'static) -> Run {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it needs no file");
+    Box::new(move |count| {
+        let _inside = runtime.enter();
+        let mut context = Context::from_waker(Waker::noop());
+        let start = Instant::now();
+        for _ in 0..count {
+            let future = pin!(operation());
+            assert!(future.poll(&mut context).is_ready(), "it waited");
         }
         start.elapsed()
     })
@@ -87,6 +108,25 @@ mod tests {
         run(3);
         run(4);
         assert_eq!(done.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn polled_once_awaits_each_future() {
+        let done = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&done);
+        let mut run = polled_once(async move || {
+            std::future::ready(()).await;
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        run(3);
+        run(4);
+        assert_eq!(done.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "it waited")]
+    fn polled_once_says_so_when_a_future_waits() {
+        polled_once(async || std::future::pending().await)(1);
     }
 
     #[test]

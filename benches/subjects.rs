@@ -1,19 +1,30 @@
-//! The cases, and who takes part in each.
+//! The suites of cases, and who takes part in each.
 
-mod floor;
-mod governor;
-mod leaky_bucket;
-mod ratelimit;
-mod stanchion;
+mod limit;
+mod retry;
 
 use std::any::Any;
 
 use crate::Run;
 
-/// A quota per key and second that is never used up.
-const GENEROUS: u32 = 100_000_000;
-/// One that the most frequent keys use up.
-const SCARCE: u32 = 1_000;
+/// All suites, each with a page of prose in `crates/xtask/src/compare`.
+pub static SUITES: [&Suite; 2] = [&limit::SUITE, &retry::SUITE];
+
+/// The suite of this name.
+pub fn suite(name: &str) -> Option<&'static Suite> {
+    SUITES.into_iter().find(|suite| suite.name == name)
+}
+
+/// What is compared in one go and told in one report.
+#[derive(Debug)]
+pub struct Suite {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// What is timed.
+    pub cases: &'static [Case],
+    /// What is weighed.
+    pub stores: &'static [Store],
+}
 
 /// A case of the comparison: something that each contestant does.
 #[derive(Debug)]
@@ -28,80 +39,20 @@ pub struct Case {
     pub others: &'static [Contestant],
 }
 
+impl Case {
+    /// All who take part.
+    pub fn contestants(&self) -> impl Iterator<Item = &Contestant> {
+        [&self.ours, &self.peer].into_iter().chain(self.others)
+    }
+}
+
 /// Who does it.
 #[derive(Debug)]
 pub struct Contestant {
     /// The crate's name.
     pub name: &'static str,
-    /// Makes a new limiter, and a loop of checks of it.
+    /// Makes something new, and a loop of operations on it.
     pub start: fn() -> Run,
-}
-
-/// The cases of the rate limiters.
-///
-/// Direct and allowed: 10^9 a second, as many at once, so that no check is ever
-/// refused. Refused: 1 an hour, which has been taken. Keyed: 10^8 a second and
-/// 1,000 at once for each of 100,000 keys that were all seen before, so that none
-/// is refused; mixed: 1,000 a second, so that about half of the checks are.
-pub static LIMIT: [Case; 7] = [
-    Case {
-        name: "limit/direct-allow",
-        ours: stanchion(stanchion::direct_allow),
-        peer: governor(governor::direct_allow),
-        others: &[leaky_bucket(leaky_bucket::direct_allow), ratelimit(ratelimit::direct_allow)],
-    },
-    Case {
-        name: "limit/direct-refuse",
-        ours: stanchion(stanchion::direct_refuse),
-        peer: governor(governor::direct_refuse),
-        others: &[leaky_bucket(leaky_bucket::direct_refuse), ratelimit(ratelimit::direct_refuse)],
-    },
-    Case {
-        name: "limit/two-threads",
-        ours: stanchion(stanchion::two_threads),
-        peer: governor(governor::two_threads),
-        others: &[leaky_bucket(leaky_bucket::two_threads), ratelimit(ratelimit::two_threads)],
-    },
-    Case {
-        name: "limit/keyed-u64",
-        ours: stanchion(stanchion::keyed_u64),
-        peer: governor(governor::keyed_u64),
-        others: &[Contestant { name: "governor-foldhash", start: governor::keyed_u64_foldhash }],
-    },
-    Case {
-        name: "limit/keyed-string",
-        ours: stanchion(stanchion::keyed_string),
-        peer: governor(governor::keyed_string),
-        others: &[Contestant { name: "governor-foldhash", start: governor::keyed_string_foldhash }],
-    },
-    Case {
-        name: "limit/keyed-u64-mixed",
-        ours: stanchion(stanchion::keyed_u64_mixed),
-        peer: governor(governor::keyed_u64_mixed),
-        others: &[],
-    },
-    Case {
-        name: "limit/floor",
-        ours: stanchion(stanchion::direct_allow),
-        peer: Contestant { name: "clock+cas", start: floor::clock_and_swap },
-        others: &[],
-    },
-];
-
-const fn stanchion(start: fn() -> Run) -> Contestant {
-    Contestant { name: "stanchion", start }
-}
-
-const fn governor(start: fn() -> Run) -> Contestant {
-    Contestant { name: "governor", start }
-}
-
-const fn leaky_bucket(start: fn() -> Run) -> Contestant {
-    Contestant { name: "leaky-bucket", start }
-}
-
-const fn ratelimit(start: fn() -> Run) -> Contestant {
-    Contestant { name: "ratelimit", start }
 }
 
 /// A keyed store of ours and one of a peer, to be weighed.
@@ -119,36 +70,26 @@ pub struct Store {
     pub peers: fn() -> Box<dyn Any>,
 }
 
-/// The stores of the keyed rate limiters.
-pub static STORES: [Store; 2] = [
-    Store {
-        name: "limit/keyed-u64",
-        keys: || crate::workload::numbers().keys.len(),
-        ours: || Box::new(stanchion::filled_u64(GENEROUS)),
-        peer: "governor",
-        peers: || Box::new(governor::filled_u64(GENEROUS)),
-    },
-    Store {
-        name: "limit/keyed-string",
-        keys: || crate::workload::strings().keys.len(),
-        ours: || Box::new(stanchion::filled_string()),
-        peer: "governor",
-        peers: || Box::new(governor::filled_string()),
-    },
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Each subject asserts by itself that its limiter does what the case says.
+    /// Each subject asserts by itself that it does what the case says.
     #[test]
     fn every_contestant_runs() {
-        for case in &LIMIT {
-            for contestant in [&case.ours, &case.peer].into_iter().chain(case.others) {
+        for case in SUITES.iter().flat_map(|suite| suite.cases) {
+            for contestant in case.contestants() {
                 let mut run = (contestant.start)();
                 assert!(!run(1_000).is_zero(), "{} of {}", contestant.name, case.name);
             }
         }
+    }
+
+    #[test]
+    fn a_suite_is_found_by_its_name() {
+        for known in &SUITES {
+            assert!(suite(known.name).is_some_and(|found| std::ptr::eq(found, *known)));
+        }
+        assert!(suite("nothing").is_none());
     }
 }

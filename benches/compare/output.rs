@@ -16,6 +16,8 @@ pub(crate) struct Figures {
     pub(crate) ours_ns: f64,
     pub(crate) peer: &'static str,
     pub(crate) peer_ns: f64,
+    pub(crate) ours_allocations: f64,
+    pub(crate) peer_allocations: f64,
 }
 
 impl Figures {
@@ -72,6 +74,8 @@ pub(crate) fn json(figures: &[Figures]) -> String {
             "peer": each.peer,
             "peer_ns": each.peer_ns,
             "ratio": each.ratio(),
+            "ours_allocations": each.ours_allocations,
+            "peer_allocations": each.peer_allocations,
         })
     };
     format!("{:#}\n", figures.iter().map(row).collect::<serde_json::Value>())

@@ -155,6 +155,14 @@ impl<'a> Permit<'a> {
         Self { gate, ticket: Some(ticket), began: gate.needs_elapsed().then(|| Clock::system().now()) }
     }
 
+    /// The call begins only now: what was waited for since the gate let it in is
+    /// not its time.
+    pub fn begin_now(&mut self) {
+        if self.began.is_some() {
+            self.began = Some(Clock::system().now());
+        }
+    }
+
     /// Tells the gate how the call ended.
     pub fn settle(mut self, outcome: Outcome) {
         self.settle_once(outcome);

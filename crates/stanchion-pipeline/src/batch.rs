@@ -5,7 +5,8 @@ use std::future::Future;
 
 use futures_util::future::Either;
 use futures_util::stream::{self, Stream, StreamExt};
-use stanchion_core::{Attempt, CallError, Classify};
+use stanchion_core::{Attempt, ByError, CallError, Classifier};
+use stanchion_retry::When;
 
 use crate::Pipeline;
 
@@ -33,17 +34,18 @@ use crate::Pipeline;
 /// # Ok(()) }
 /// ```
 #[must_use = "it does nothing until it is run"]
-pub struct Batch<'a> {
+pub struct Batch<'a, C = ByError> {
     pipeline: &'a Pipeline,
+    classifier: C,
     concurrency: usize,
     in_order: bool,
-    on_progress: Option<Box<dyn Fn(Progress) + Send + Sync + 'a>>,
+    on_progress: Option<Box<dyn Fn(BatchProgress) + Send + Sync + 'a>>,
 }
 
 /// How far a batch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct BatchProgress {
     /// Items that went well.
     pub succeeded: u64,
     /// Items that failed for good.
@@ -52,7 +54,7 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-impl Progress {
+impl BatchProgress {
     /// Items that are done with, one way or the other.
     pub const fn done(&self) -> u64 {
         self.succeeded + self.failed
@@ -62,7 +64,7 @@ impl Progress {
 /// An item that failed for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Failed<I, E> {
+pub struct FailedItem<I, E> {
     /// The item.
     pub item: I,
     /// Why.
@@ -72,11 +74,11 @@ pub struct Failed<I, E> {
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report<T, I, E> {
+pub struct BatchReport<T, I, E> {
     /// What came of those that went well.
     pub succeeded: Vec<T>,
     /// Those that failed for good.
-    pub failed: Vec<Failed<I, E>>,
+    pub failed: Vec<FailedItem<I, E>>,
 }
 
 impl<'a> Batch<'a> {
@@ -84,7 +86,20 @@ impl<'a> Batch<'a> {
     /// bulkhead allows is another matter: let it have as much room.
     pub const fn new(pipeline: &'a Pipeline, concurrency: usize) -> Self {
         let concurrency = if concurrency == 0 { 1 } else { concurrency };
-        Self { pipeline, concurrency, in_order: false, on_progress: None }
+        Self { pipeline, classifier: ByError, concurrency, in_order: false, on_progress: None }
+    }
+}
+
+impl<'a, C> Batch<'a, C> {
+    /// With a classifier: as [`PipelineCall::classify`](crate::PipelineCall::classify).
+    pub fn classify<D>(self, classifier: D) -> Batch<'a, D> {
+        let Self { pipeline, concurrency, in_order, on_progress, .. } = self;
+        Batch { pipeline, classifier, concurrency, in_order, on_progress }
+    }
+
+    /// With a condition on errors: as [`PipelineCall::when`](crate::PipelineCall::when).
+    pub fn when<E, F: Fn(&E) -> bool>(self, condition: F) -> Batch<'a, When<F>> {
+        self.classify(When::new(condition))
     }
 
     /// Results come in the order of the items: a slow one holds up those behind it.
@@ -95,7 +110,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Is called after each item, on the task that runs the batch.
-    pub fn on_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'a) -> Self {
+    pub fn on_progress(mut self, callback: impl Fn(BatchProgress) + Send + Sync + 'a) -> Self {
         self.on_progress = Some(Box::new(callback));
         self
     }
@@ -108,15 +123,15 @@ impl<'a> Batch<'a> {
         self,
         items: impl IntoIterator<Item = I, IntoIter: Send>,
         operation: F,
-    ) -> Report<T, I, E>
+    ) -> BatchReport<T, I, E>
     where
         I: Clone,
         F: Fn(I, Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        E: Classify,
+        C: Classifier<T, E>,
     {
         let results = self.stream(stream::iter(items), operation);
-        let mut report = Report { succeeded: Vec::new(), failed: Vec::new() };
+        let mut report = BatchReport { succeeded: Vec::new(), failed: Vec::new() };
         let mut results = std::pin::pin!(results);
         while let Some(result) = results.next().await {
             match result {
@@ -137,22 +152,26 @@ impl<'a> Batch<'a> {
         self,
         items: impl Stream<Item = I>,
         operation: F,
-    ) -> impl Stream<Item = Result<T, Failed<I, E>>>
+    ) -> impl Stream<Item = Result<T, FailedItem<I, E>>>
     where
         I: Clone,
         F: Fn(I, Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        E: Classify,
+        C: Classifier<T, E>,
     {
-        let Self { pipeline, concurrency, in_order, on_progress } = self;
+        let Self { pipeline, classifier, concurrency, in_order, on_progress } = self;
         let (_, most) = items.size_hint();
-        let mut progress = Progress { total: most.and_then(|most| u64::try_from(most).ok()), ..Progress::default() };
-        let operation = std::sync::Arc::new(operation);
+        let mut progress =
+            BatchProgress { total: most.and_then(|most| u64::try_from(most).ok()), ..BatchProgress::default() };
+        let shared = std::sync::Arc::new((operation, classifier));
         let calls = items.map(move |item| {
-            let operation = std::sync::Arc::clone(&operation);
+            let shared = std::sync::Arc::clone(&shared);
             async move {
-                let called = pipeline.run(|attempt| operation(item.clone(), attempt)).await;
-                called.map_err(|error| Failed { item, error })
+                let (operation, classifier) = &*shared;
+                let by_reference = |result: &Result<T, E>| classifier.classify(result);
+                let call = pipeline.classify(by_reference);
+                let called = call.run(|attempt| operation(item.clone(), attempt)).await;
+                called.map_err(|error| FailedItem { item, error })
             }
         });
         let results = if in_order {
@@ -172,7 +191,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-impl fmt::Debug for Batch<'_> {
+impl<C> fmt::Debug for Batch<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
             .field("pipeline", &self.pipeline.name())
@@ -182,13 +201,13 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-impl<I, E: fmt::Display> fmt::Display for Failed<I, E> {
+impl<I, E: fmt::Display> fmt::Display for FailedItem<I, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl<I: fmt::Debug, E: std::error::Error + 'static> std::error::Error for Failed<I, E> {
+impl<I: fmt::Debug, E: std::error::Error + 'static> std::error::Error for FailedItem<I, E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
     }

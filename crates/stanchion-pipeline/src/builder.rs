@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use stanchion_core::{ConfigError, Gate, IntoGate, Name};
 use stanchion_limit::{BulkheadBuilder, Limiter};
-use stanchion_retry::{Budget, Hedge, Retry};
+use stanchion_retry::{Budget, Hedge, HedgeConfig, Retry, RetryConfig};
 
 use crate::settings::{Made, Settings};
 use crate::{Mode, Pipeline, PipelineConfig};
@@ -26,6 +26,7 @@ pub struct PipelineBuilder {
     retry: Option<Retry>,
     hedge: Option<Hedge>,
     budget: Option<Budget>,
+    /// That of the pipeline which is built of this, unless it has another.
     default_budget: Budget,
     call_gates: Vec<Placed>,
     attempt_gates: Vec<Placed>,
@@ -151,12 +152,20 @@ impl PipelineBuilder {
     }
 
     fn at_call(mut self, place: u8, gate: impl IntoGate) -> Self {
-        self.mistake = self.mistake.or(added(&mut self.call_gates, place, gate).err());
+        let field = if place == place::BULKHEAD { "bulkhead" } else { "call_gate" };
+        let mistake = added(&mut self.call_gates, place, gate).map_err(|error| error.inside(field));
+        self.mistake = self.mistake.or(mistake.err());
         self
     }
 
     fn at_attempt(mut self, place: u8, gate: impl IntoGate) -> Self {
-        self.mistake = self.mistake.or(added(&mut self.attempt_gates, place, gate).err());
+        let field = match place {
+            place::BREAKER => "breaker",
+            place::RATE_LIMIT => "rate_limit",
+            _ => "attempt_gate",
+        };
+        let mistake = added(&mut self.attempt_gates, place, gate).map_err(|error| error.inside(field));
+        self.mistake = self.mistake.or(mistake.err());
         self
     }
 
@@ -165,7 +174,9 @@ impl PipelineBuilder {
     /// # Errors
     /// Names the first field that can't be honoured: of the pipeline, of a policy,
     /// or of a gate that was added as a builder.
-    pub fn build(self) -> Result<Pipeline, ConfigError> {
+    pub fn build(mut self) -> Result<Pipeline, ConfigError> {
+        // One for each pipeline, though its builder may be a clone.
+        self.default_budget = Budget::default();
         let settings = self.settings(&self.config, None)?;
         Ok(Pipeline::of(settings, self))
     }
@@ -182,13 +193,13 @@ impl PipelineBuilder {
 
         let retry = made.retry.as_ref().or(self.retry.as_ref());
         let retries = retry.is_some();
-        let mut retry = retry.cloned().unwrap_or_else(Retry::never);
+        let mut retry = retry.cloned().unwrap_or_else(Retry::never).name_or(&self.name);
         let mut hedge = made.hedge.as_ref().or(self.hedge.as_ref()).cloned();
         let budget = made.budget.as_ref().or(self.budget.as_ref()).unwrap_or(&self.default_budget);
         if retries {
             retry = retry.budget_or(budget);
         }
-        hedge = hedge.map(|hedge| hedge.budget_or(budget));
+        hedge = hedge.map(|hedge| hedge.name_or(&self.name).budget_or(budget));
         if let Some(timeout) = attempt_timeout {
             retry = retry.attempt_timeout(timeout);
         }
@@ -230,15 +241,38 @@ impl PipelineBuilder {
         let budget = kept_or_made(&old.budget, &was.budget, &config.budget, |budget| {
             Budget::new(budget.clone()).map_err(|error| error.inside("budget"))
         })?;
+        // The budget of a retry or hedge is kept by itself: the rest may have changed.
+        let own = |retry: &RetryConfig| retry.budget.clone();
+        let (retry_was, retry_is) = (was.retry.as_ref().and_then(own), config.retry.as_ref().and_then(own));
+        let retry_budget = kept_or_made(&old.retry_budget, &retry_was, &retry_is, |budget| {
+            Budget::new(budget.clone()).map_err(|error| error.inside("retry.budget"))
+        })?;
+        let own = |hedge: &HedgeConfig| hedge.budget.clone();
+        let (hedge_was, hedge_is) = (was.hedge.as_ref().and_then(own), config.hedge.as_ref().and_then(own));
+        let hedge_budget = kept_or_made(&old.hedge_budget, &hedge_was, &hedge_is, |budget| {
+            Budget::new(budget.clone()).map_err(|error| error.inside("hedge.budget"))
+        })?;
         let retry = kept_or_made(&old.retry, &was.retry, &config.retry, |retry| {
-            let made = Retry::from_config(retry).map_err(|error| error.inside("retry"))?;
-            Ok(made.name(name))
+            let mut made = Retry::from_config(retry).map_err(|error| error.inside("retry"))?;
+            if let Some(budget) = &retry_budget {
+                made = made.budget(budget);
+            }
+            Ok(match &self.retry {
+                Some(in_code) => made.in_place_of(in_code),
+                None => made,
+            })
         })?;
         let hedge = kept_or_made(&old.hedge, &was.hedge, &config.hedge, |hedge| {
-            let made = Hedge::from_config(hedge).map_err(|error| error.inside("hedge"))?;
-            Ok(made.name(name))
+            let mut made = Hedge::from_config(hedge).map_err(|error| error.inside("hedge"))?;
+            if let Some(budget) = &hedge_budget {
+                made = made.budget(budget);
+            }
+            Ok(match &self.hedge {
+                Some(in_code) => made.in_place_of(in_code),
+                None => made,
+            })
         })?;
-        Ok(Made { config: config.clone(), rate_limit, bulkhead, budget, retry, hedge })
+        Ok(Made { config: config.clone(), rate_limit, bulkhead, budget, retry, retry_budget, hedge, hedge_budget })
     }
 }
 
@@ -261,11 +295,12 @@ fn added(gates: &mut Vec<Placed>, place: u8, gate: impl IntoGate) -> Result<(), 
     Ok(())
 }
 
-/// The gates by their place; those of one place in the order in which they were
-/// added, and that of the configuration last.
+/// The gates by their place, those of one place in the order in which they were
+/// added; a configured one takes the place of those that were added in code.
 fn in_order(gates: &[Placed], place: u8, configured: Option<&Arc<dyn Gate>>) -> Vec<Arc<dyn Gate>> {
     let configured = configured.map(|gate| Placed { place, gate: Arc::clone(gate) });
-    let mut all: Vec<Placed> = gates.iter().cloned().chain(configured).collect();
+    let kept = gates.iter().filter(|gate| configured.is_none() || gate.place != place).cloned();
+    let mut all: Vec<Placed> = kept.chain(configured.clone()).collect();
     // Stable.
     all.sort_by_key(|placed| placed.place);
     all.into_iter().map(|placed| placed.gate).collect()

@@ -27,6 +27,9 @@ impl<'a, C> PipelineCall<'a, C> {
     /// With a classifier, which sees the whole result and, if it captures it, the
     /// request. Every policy reads the outcome that it finds. Default: each `Ok` is a
     /// success, and errors speak for themselves ([`Classify`](crate::Classify)).
+    ///
+    /// A closure needs the type of its argument: `|result: &Result<u16, Error>| …`. In
+    /// a spawned task it must be `Sync`.
     pub fn classify<D>(self, classifier: D) -> PipelineCall<'a, D> {
         PipelineCall { pipeline: self.pipeline, call: self.call, classifier }
     }
@@ -43,19 +46,20 @@ impl<'a, C> PipelineCall<'a, C> {
     /// # Errors
     /// Those of [`Pipeline::run`]. A last *value* that a classifier calls a failure
     /// is handed out as the value that it is.
-    pub async fn run<T, E, F, Fut>(self, operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(self, operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         C: Classifier<T, E>,
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        drive::run(&self.pipeline.0, self.call, &self.classifier, operation).await
+        drive::run(&self.pipeline.0, self.call, self.classifier, operation)
     }
 
     /// Runs the operation; where that fails, `instead` has the reason in hand and
     /// says what to do: another value, another place to ask, the cache's last
     /// word, or the reason itself. It is outside of all policies, the total timeout
-    /// included.
+    /// included. **A value that a classifier calls a failure is no error**, and handed
+    /// out as it is.
     ///
     /// # Errors
     /// Those of `instead`.

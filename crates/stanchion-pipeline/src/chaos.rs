@@ -62,6 +62,9 @@ impl Faults {
                 return Err(ConfigError::new(field, share, "a share must be a number from 0 to 1"));
             }
         }
+        if let Some(delay) = self.delay.as_ref().filter(|delay| delay.is_empty()) {
+            return Err(ConfigError::new("latency", format_args!("{delay:?}"), "must not end before it begins"));
+        }
         let sum = self.errors + self.hangs + self.drops;
         if sum > 1.0 {
             return Err(ConfigError::new("errors", self.errors, "with hangs and drops at most 1 together"));
@@ -261,6 +264,7 @@ mod tests {
         assert_eq!(field(Faults::none().hangs(f64::NAN)), "hangs");
         assert_eq!(field(Faults::none().drops(-0.1)), "drops");
         assert_eq!(field(Faults::none().latency(1.1, secs(1)..=secs(2))), "latency");
+        assert_eq!(field(Faults::none().latency(0.1, secs(2)..=secs(1))), "latency");
         assert_eq!(field(Faults::none().errors(0.6).hangs(0.6)), "errors");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use stanchion_core::{Attempt, Call, CallError, Classifier, Clock, Moment, Outcome, Rejection, Scope};
-use stanchion_retry::{Ended as Judged, Next, Progress, Stop, within};
+use stanchion_retry::{Next, Progress, RaceVerdict, Stop, pause, within};
 
 use crate::Mode;
 use crate::gates::{Permits, Refused};
@@ -15,44 +15,45 @@ use crate::settings::Settings;
 use crate::stats::{Ended, Stats};
 
 /// One call: mode, total timeout, call gates; then hedge, retry and the rest.
-pub(crate) async fn run<T, E, C, F, Fut>(
+#[expect(clippy::manual_async_fn, reason = "an `async fn` copies what it is handed when it is first polled")]
+pub(crate) fn run<T, E, C, F, Fut>(
     shared: &Shared,
     call: Call<'_>,
-    classifier: &C,
+    classifier: C,
     mut operation: F,
-) -> Result<T, CallError<E>>
+) -> impl Future<Output = Result<T, CallError<E>>>
 where
     C: Classifier<T, E>,
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let settings = shared.settings.load_full();
-    let began = now();
-    let under_way = shared.stats.begin();
-    let ending = match settings.mode {
-        Mode::Enabled => {
-            let course = Course::new(&settings, &shared.stats, call, began);
-            course.run(classifier, operation).await
-        }
-        Mode::Shadow => shadow(&settings, &shared.stats, call, began, classifier, operation).await,
-        Mode::Disabled => once(operation(Attempt::first()).await, classifier),
-    };
-    under_way.end(ending.counted(), began, now());
-    ending.told(began)
+    async move {
+        let settings = shared.settings.load_full();
+        let began = now();
+        let under_way = shared.stats.begin(began);
+        let ending = match settings.mode {
+            Mode::Enabled => {
+                let course = Course::new(&settings, &shared.stats, call, began);
+                course.run(&classifier, operation).await
+            }
+            Mode::Shadow => shadow(&settings, &shared.stats, call, began, &classifier, operation).await,
+            Mode::Disabled => once(operation(Attempt::first()).await, &classifier),
+        };
+        under_way.end(ending.counted());
+        ending.told(began)
+    }
 }
 
 /// How a call, or one of its concurrent tries, ended.
 enum Ending<T, E> {
     /// With a result of the operation's.
     Result { result: Result<T, E>, outcome: Outcome, attempts: u32, stop: Stop },
-    /// A gate refused.
+    /// A gate refused, and nothing was tried.
     Rejected(Rejection),
     /// An attempt ran into its timeout, and there was no other.
     AttemptTimedOut { after: Duration },
     /// The whole call ran into its own.
     TimedOut { deadline: Moment },
-    /// The retry can't be honoured: never, since it was validated.
-    Misconfigured(stanchion_core::ConfigError),
 }
 
 impl<T, E> Ending<T, E> {
@@ -61,7 +62,6 @@ impl<T, E> Ending<T, E> {
             Self::Result { outcome, .. } => (*outcome).into(),
             Self::Rejected(_) => Ended::Rejected,
             Self::AttemptTimedOut { .. } | Self::TimedOut { .. } => Ended::TimedOut,
-            Self::Misconfigured(_) => Ended::Permanent,
         }
     }
 
@@ -70,7 +70,7 @@ impl<T, E> Ending<T, E> {
         match self {
             Self::Result { outcome, .. } => *outcome,
             Self::AttemptTimedOut { .. } | Self::TimedOut { .. } => Outcome::TimedOut,
-            Self::Rejected(_) | Self::Misconfigured(_) => Outcome::Ignored,
+            Self::Rejected(_) => Outcome::Ignored,
         }
     }
 
@@ -80,18 +80,20 @@ impl<T, E> Ending<T, E> {
             Self::Rejected(rejection) => Err(rejection.into()),
             Self::AttemptTimedOut { after } => Err(CallError::TimedOut { after, scope: Scope::Attempt }),
             Self::TimedOut { deadline } => Err(CallError::TimedOut { after: deadline - began, scope: Scope::Total }),
-            Self::Misconfigured(error) => Err(error.into()),
         }
     }
 
     /// What the hedge makes of it.
-    fn judged(&self, retries: bool) -> Judged {
+    fn judged(&self, retries: bool) -> RaceVerdict {
         match self {
-            Self::Result { stop: Stop::Done, .. } => Judged::Well,
-            Self::Result { stop: Stop::Final | Stop::NotRepeatable, .. } => Judged::Finally,
+            // An error that says nothing about the other side, such as a refusal of a pipeline
+            // within, is no answer to win with.
+            Self::Result { result: Err(_), stop: Stop::Done, .. } => RaceVerdict::Final,
+            Self::Result { stop: Stop::Done, .. } => RaceVerdict::Won,
+            Self::Result { stop: Stop::Final | Stop::NotRepeatable, .. } => RaceVerdict::Final,
             // All that a retry was allowed is used up: to begin once more would be amplification.
-            Self::Result { .. } | Self::AttemptTimedOut { .. } if !retries => Judged::Badly,
-            _ => Judged::Exhausted,
+            Self::Result { .. } | Self::AttemptTimedOut { .. } if !retries => RaceVerdict::Failed,
+            _ => RaceVerdict::Exhausted,
         }
     }
 }
@@ -131,10 +133,10 @@ impl<'a> Course<'a> {
         if let Some(deadline) = self.call.ends_by().filter(|deadline| *deadline <= self.began) {
             return Ending::TimedOut { deadline };
         }
-        let permits = match Permits::admit(&settings.call_gates, &self.call, &self.decided, now).await {
-            Ok(permits) => permits,
-            Err(refused) => return self.refused(refused),
-        };
+        let mut permits = Permits::none(&self.decided);
+        if let Err(refused) = permits.admit(&settings.call_gates, &self.call, now).await {
+            return self.refused(refused);
+        }
         let admitted = if permits.waited { now() } else { self.began };
         for budget in &settings.budgets {
             budget.begun(admitted);
@@ -142,11 +144,11 @@ impl<'a> Course<'a> {
         let ending = match &settings.hedge {
             Some(hedge) if self.hedged => {
                 let judge = |(number, ending): &(u32, Ending<T, E>)| {
-                    let judged = ending.judged(settings.retries);
+                    let verdict = ending.judged(settings.retries);
                     // Those that are dropped now have lost; that says nothing against the other side.
-                    let decides = judged == Judged::Well || (judged == Judged::Finally && *number == 0);
+                    let decides = verdict == RaceVerdict::Won || (verdict == RaceVerdict::Final && *number == 0);
                     self.decided.store(decides, Ordering::Relaxed);
-                    judged
+                    verdict
                 };
                 // One task polls all tries, so nobody ever waits here: it only makes them `Send`.
                 let operation = Mutex::new(operation);
@@ -157,10 +159,16 @@ impl<'a> Course<'a> {
                         operation(attempt.of_hedge(number))
                     };
                     let known = (number == 0).then_some(admitted);
+                    if number > 0 {
+                        Stats::count(&self.stats.hedges);
+                    }
                     async move { (number, self.attempts(known, classifier, make).await) }
                 };
-                let ((_, ending), tries) = hedge.race(admitted, make, judge).await;
-                self.stats.hedges.fetch_add(u64::from(tries - 1), Ordering::Relaxed);
+                let race = hedge.race(admitted, make, judge).await;
+                let (_, ending) = race.output;
+                if !settings.retries && ending.outcome() == Outcome::Success {
+                    hedge.spends_from().succeeded(race.spent);
+                }
                 ending
             }
             _ => self.attempts(Some(admitted), classifier, &mut operation).await,
@@ -182,56 +190,62 @@ impl<'a> Course<'a> {
         Fut: Future<Output = Result<T, E>>,
     {
         let settings = self.settings;
-        let mut progress = match Progress::begin(&settings.retry, &self.call, || self.began) {
-            Ok(progress) => progress,
-            Err(error) => return Ending::Misconfigured(error),
-        };
+        // A pipeline's retry was validated when it was built.
+        let mut progress = Progress::prepared(&settings.retry, &self.call);
+        progress.first(|| self.began);
+        // How the last attempt failed, should there be no other.
+        let mut failed: Option<Ending<T, E>> = None;
         loop {
-            let permits = match Permits::admit(&settings.attempt_gates, &self.call, &self.decided, now).await {
-                Ok(permits) => permits,
+            let mut permits = Permits::none(&self.decided);
+            let delay = match permits.admit(&settings.attempt_gates, &self.call, now).await {
                 Err(Refused::Rejected(rejection)) => match progress.after_rejection(rejection.come_back_after(), now) {
-                    Next::Retry { delay } => {
-                        self.retrying(delay, &mut known).await;
-                        continue;
-                    }
-                    Next::Stop(_) => return Ending::Rejected(rejection),
+                    Next::Retry { delay } => delay,
+                    Next::Stop(_) => return failed.unwrap_or(Ending::Rejected(rejection)),
                 },
                 Err(refused) => return self.refused(refused),
-            };
-            known = known.filter(|_| !permits.waited);
-            let attempt = progress.attempt(|| known.unwrap_or_else(now));
-            let result = match attempt.remaining() {
-                None => Ok(make(attempt).await),
-                Some(Duration::ZERO) => {
-                    // The gates have taken all the time there was.
-                    permits.settle(Outcome::Ignored);
-                    return self.refused(Refused::TimedOut);
-                }
-                Some(limit) => within(limit, make(attempt)).await,
-            };
-            let outcome = match &result {
-                Ok(result) => classifier.classify(result),
-                Err(_) => Outcome::TimedOut,
-            };
-            permits.settle(outcome);
-            match progress.after(outcome, now) {
-                Next::Retry { delay } => self.retrying(delay, &mut known).await,
-                Next::Stop(stop) => {
-                    return match result {
+                Ok(()) => {
+                    known = known.filter(|_| !permits.waited);
+                    let attempt = progress.attempt(|| known.unwrap_or_else(now));
+                    if attempt.remaining() == Some(Duration::ZERO) {
+                        // The gates have taken all the time there was.
+                        permits.settle(Outcome::Ignored);
+                        return self.refused(Refused::TimedOut);
+                    }
+                    if attempt.number() > 1 {
+                        Stats::count(&self.stats.retries);
+                    }
+                    let result = match attempt.remaining() {
+                        None => Ok(make(attempt).await),
+                        Some(limit) => within(limit, make(attempt)).await,
+                    };
+                    let outcome = match &result {
+                        Ok(result) => classifier.classify(result),
+                        Err(_) => Outcome::TimedOut,
+                    };
+                    permits.settle(outcome);
+                    if !settings.retries {
+                        settings.budgets.iter().for_each(|budget| budget.failed(outcome));
+                    }
+                    let next = progress.after(outcome, now);
+                    let stop = if let Next::Stop(stop) = next { stop } else { Stop::Attempts };
+                    let ending = match result {
                         Ok(result) => Ending::Result { result, outcome, attempts: attempt.number(), stop },
                         Err(after) => self.cut(attempt, after),
                     };
+                    match next {
+                        Next::Stop(_) => return ending,
+                        Next::Retry { delay } => {
+                            // A value isn't kept over the delay: it may hold a connection.
+                            failed =
+                                Some(ending).filter(|ending| !matches!(ending, Ending::Result { result: Ok(_), .. }));
+                            delay
+                        }
+                    }
                 }
-            }
+            };
+            known = None;
+            pause(delay).await;
         }
-    }
-
-    async fn retrying(&self, delay: Duration, known: &mut Option<Moment>) {
-        *known = None;
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        Stats::count(&self.stats.retries);
     }
 
     /// An attempt was cut: by its own timeout, or by that of the whole call.
@@ -264,9 +278,10 @@ where
     F: FnMut(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let (outer, outer_all) = Permits::shadow(&settings.call_gates, &call);
-    let (inner, inner_all) = Permits::shadow(&settings.attempt_gates, &call);
-    if !(outer_all && inner_all) {
+    let undecided = AtomicBool::new(false);
+    let (mut outer, mut inner) = (Permits::none(&undecided), Permits::none(&undecided));
+    // Both are asked.
+    if !(outer.shadow(&settings.call_gates, &call) & inner.shadow(&settings.attempt_gates, &call)) {
         Stats::count(&stats.would_reject);
     }
     let ending = once(operation(Attempt::first()).await, classifier);

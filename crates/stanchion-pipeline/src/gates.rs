@@ -10,10 +10,12 @@ use stanchion_retry::within;
 
 /// The permits of all gates of one kind. Dropped, they settle as abandoned; if the
 /// call was decided elsewhere meanwhile, as ignored.
+///
+/// Up to four are kept without allocating.
 pub(crate) struct Permits<'a> {
     permits: SmallVec<[Permit<'a>; 4]>,
     decided: &'a AtomicBool,
-    /// Whether time has passed since they were asked for.
+    /// Whether a gate made the call wait.
     pub(crate) waited: bool,
 }
 
@@ -26,62 +28,64 @@ pub(crate) enum Refused {
 }
 
 impl<'a> Permits<'a> {
+    /// None yet. They are filled where they stay: so many aren't moved for nothing.
+    pub(crate) fn none(decided: &'a AtomicBool) -> Self {
+        Self { permits: SmallVec::new(), decided, waited: false }
+    }
+
     /// Asks each gate, and waits where it must, but not beyond the call's deadline.
     /// Where one refuses, those before it are told that the call wasn't made.
     pub(crate) async fn admit(
+        &mut self,
         gates: &'a [Arc<dyn Gate>],
         call: &Call<'_>,
-        decided: &'a AtomicBool,
         now: impl Fn() -> Moment,
-    ) -> Result<Self, Refused> {
-        let mut permits = Self { permits: SmallVec::new(), decided, waited: false };
+    ) -> Result<(), Refused> {
         for gate in gates {
             let gate: &dyn Gate = &**gate;
             let admitted = match gate.try_admit(call) {
                 Admission::Admitted(ticket) => Ok(ticket),
                 Admission::Rejected(rejection) => Err(Refused::Rejected(rejection)),
                 Admission::Wait => {
-                    permits.waited = true;
+                    self.waited = true;
                     wait(gate.admit(call), call, &now).await
                 }
             };
             match admitted {
-                Ok(ticket) => permits.permits.push(Permit::of(gate, ticket)),
+                Ok(ticket) => self.permits.push(Permit::of(gate, ticket)),
                 Err(refused) => {
-                    permits.settle(Outcome::Ignored);
+                    self.settle(Outcome::Ignored);
                     return Err(refused);
                 }
             }
         }
-        Ok(permits)
+        if self.waited {
+            // What the later gates took is not the operation's time.
+            self.permits.iter_mut().for_each(Permit::begin_now);
+        }
+        Ok(())
     }
 
     /// Tells each gate how it ended.
-    pub(crate) fn settle(mut self, outcome: Outcome) {
-        self.settle_all(outcome);
-    }
-
-    fn settle_all(&mut self, outcome: Outcome) {
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
         for permit in self.permits.drain(..) {
             permit.settle(outcome);
         }
     }
 
     /// Asks each gate whether it would let the call in, and waits for none. Says
-    /// whether all did; their permits are held all the same.
-    pub(crate) fn shadow(gates: &'a [Arc<dyn Gate>], call: &Call<'_>) -> (Self, bool) {
-        static UNDECIDED: AtomicBool = AtomicBool::new(false);
-        let mut permits = Self { permits: SmallVec::new(), decided: &UNDECIDED, waited: false };
+    /// whether all did; the permits of those that did are held.
+    pub(crate) fn shadow(&mut self, gates: &'a [Arc<dyn Gate>], call: &Call<'_>) -> bool {
         let mut all = true;
         for gate in gates {
             match gate.try_admit(call) {
-                Admission::Admitted(ticket) => permits.permits.push(Permit::of(&**gate, ticket)),
+                Admission::Admitted(ticket) => self.permits.push(Permit::of(&**gate, ticket)),
                 // One that would wait isn't a refusal.
                 Admission::Wait => {}
                 Admission::Rejected(_) => all = false,
             }
         }
-        (permits, all)
+        all
     }
 }
 
@@ -89,7 +93,7 @@ impl Drop for Permits<'_> {
     fn drop(&mut self) {
         // Relaxed: it was set by the task that drops this.
         if self.decided.load(Ordering::Relaxed) {
-            self.settle_all(Outcome::Ignored);
+            self.settle(Outcome::Ignored);
         }
     }
 }

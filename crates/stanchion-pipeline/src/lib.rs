@@ -42,14 +42,15 @@
 //!
 //! # What the policies know
 //! Each attempt is classified once, and every policy reads the same [`Outcome`]. Each gate that let the
-//! call in is told how it ended, exactly once, also when the future is dropped or the operation panics.
+//! call in is told how it ended, exactly once, also when the future is dropped or the operation panics. A try that
+//! loses against another of a hedge is `Ignored`; what is dropped from outside is `Abandoned`.
 //!
 //! # What is promised
 //! - **Without amplification by default**: at most a tenth more requests than calls, and one a second, unless
 //!   another [`Budget`] is given. A thousand clients with ten calls a second each ask an upstream that has lost four
 //!   fifths of its capacity 1.2 times as often as before; a plain loop of four attempts, 3.9 times
 //!   (`tests/storm.rs`).
-//! - **A call that succeeds allocates nothing.**
+//! - **A call that succeeds allocates nothing**, with up to four gates of the call and four of the attempt.
 //! - **Dropped at any await, everything is given back**: permits, places in line, grants.
 //!
 //! # Configuration
@@ -80,7 +81,7 @@ mod stats;
 mod trace;
 
 #[cfg(feature = "batch")]
-pub use batch::{Batch, Failed, Progress, Report};
+pub use batch::{Batch, BatchProgress, BatchReport, FailedItem};
 pub use builder::PipelineBuilder;
 pub use call::PipelineCall;
 pub use config::{Mode, PipelineConfig};
@@ -91,4 +92,5 @@ pub use stanchion_core::{
     Attempt, ByError, Call, CallError, Classifier, Classify, Clock, ConfigError, Gate, IntoGate, Moment, Outcome,
     Priority, Rejection, RejectionKind, Scope,
 };
-pub use stanchion_retry::{Budget, Hedge, Retry};
+pub use stanchion_limit::{BulkheadConfig, Quota};
+pub use stanchion_retry::{BackoffConfig, Budget, BudgetConfig, Hedge, HedgeConfig, Retry, RetryConfig};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use stanchion_core::{Attempt, Call, CallError, Classify, ConfigError, Name};
+use stanchion_retry::When;
 
 use crate::call::PipelineCall;
 use crate::settings::Settings;
@@ -87,13 +88,14 @@ impl Pipeline {
     /// Dropping the future drops whatever is under way. Every gate is told
     /// ([`Outcome::Abandoned`](crate::Outcome::Abandoned)), and a retry that was granted and not begun is given
     /// back to the budget.
-    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Classify,
     {
-        self.call(Call::new()).run(operation).await
+        // Not in a future of its own, which would have to move that one into itself.
+        self.call(Call::new()).run(operation)
     }
 
     /// For a call of which more is known: whom it is for, what it costs, how much
@@ -118,6 +120,25 @@ impl Pipeline {
         self.call(Call::new()).classify(classifier)
     }
 
+    /// With a condition: errors of which it says `true` are transient, the others
+    /// permanent.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use stanchion_pipeline::{Pipeline, Retry};
+    ///
+    /// let pipeline = Pipeline::named("x").retry(Retry::exponential()).build()?;
+    /// let answer = pipeline
+    ///     .when(|error: &&str| *error == "busy")
+    ///     .run(|attempt| async move { if attempt.number() == 1 { Err("busy") } else { Ok("fine") } })
+    ///     .await;
+    /// assert_eq!(answer.unwrap(), "fine");
+    /// # Ok(()) }
+    /// ```
+    pub fn when<E, F: Fn(&E) -> bool>(&self, condition: F) -> PipelineCall<'_, When<F>> {
+        self.call(Call::new()).when(condition)
+    }
+
     /// Runs the operation, and where that fails, `instead`: as
     /// [`PipelineCall::run_or_else`].
     ///
@@ -138,7 +159,9 @@ impl Pipeline {
     /// with.
     ///
     /// What the configuration names takes the place of what was said in code; what it
-    /// doesn't name is as in code. Gates that were added in code stay as they are.
+    /// doesn't name is as in code. A retry or hedge of the configuration keeps hook,
+    /// jitter's source and budget of the one in code, unless it names another; a rate limit
+    /// or bulkhead takes the place of those in code. Other gates stay as they are.
     /// A gate, a budget or a hedge whose configuration hasn't changed keeps its
     /// state; one whose configuration has begins anew.
     ///

@@ -34,7 +34,9 @@ pub(crate) struct Made {
     pub(crate) bulkhead: Option<Arc<dyn Gate>>,
     pub(crate) budget: Option<Budget>,
     pub(crate) retry: Option<Retry>,
+    pub(crate) retry_budget: Option<Budget>,
     pub(crate) hedge: Option<Hedge>,
+    pub(crate) hedge_budget: Option<Budget>,
 }
 
 impl fmt::Debug for Settings {

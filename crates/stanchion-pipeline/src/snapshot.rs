@@ -39,7 +39,8 @@ pub struct PipelineSnapshot {
     pub would_time_out: u64,
     /// How many retries the budget would grant now, if there is one.
     pub budget: Option<u64>,
-    /// How long calls took in the last one to two minutes, refused ones aside.
+    /// How long calls took in the last one to two minutes, refused ones aside. One that was
+    /// given up counts with the time that it had taken.
     pub latency: LatencySnapshot,
 }
 
@@ -68,7 +69,7 @@ impl OutcomeCounts {
     }
 }
 
-/// How long calls took: each at most 6.25 % above the true one.
+/// How long calls took: each at most 6.25 % above the true one. As data, seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -76,14 +77,20 @@ pub struct LatencySnapshot {
     /// How many calls are known.
     pub count: u64,
     /// The median.
-    #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text::option"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "seconds"))]
     pub p50: Option<Duration>,
     /// Nine of ten took no longer.
-    #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text::option"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "seconds"))]
     pub p90: Option<Duration>,
     /// All but one of a hundred took no longer.
-    #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text::option"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "seconds"))]
     pub p99: Option<Duration>,
+}
+
+/// As a number, for dashboards.
+#[cfg(feature = "serde")]
+fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&duration.map(|duration| duration.as_secs_f64()), serializer)
 }
 
 impl PipelineSnapshot {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use stanchion_core::{Moment, Name, Outcome};
+use stanchion_core::{Clock, Moment, Name, Outcome};
 use stanchion_retry::Latencies;
 
 /// Latencies of the last one to two minutes are told.
@@ -73,9 +73,9 @@ impl Stats {
     }
 
     /// A call begins: one that is dropped before it ends is abandoned.
-    pub(crate) fn begin(&self) -> UnderWay<'_> {
+    pub(crate) fn begin(&self, began: Moment) -> UnderWay<'_> {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        UnderWay { stats: self, ended: Ended::Abandoned }
+        UnderWay { stats: self, began, ended: Ended::Abandoned }
     }
 
     pub(crate) fn ended(&self, ended: Ended) -> u64 {
@@ -90,17 +90,14 @@ impl Stats {
 /// A call under way.
 pub(crate) struct UnderWay<'a> {
     stats: &'a Stats,
+    began: Moment,
     ended: Ended,
 }
 
 impl UnderWay<'_> {
-    /// It ended so, and took so long.
-    pub(crate) fn end(mut self, ended: Ended, began: Moment, now: Moment) {
+    /// It ended so.
+    pub(crate) fn end(mut self, ended: Ended) {
         self.ended = ended;
-        // A refusal says nothing about how long calls take.
-        if ended != Ended::Rejected {
-            self.stats.latencies.record(now, now - began);
-        }
     }
 }
 
@@ -108,5 +105,11 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.stats.ended[self.ended as usize].fetch_add(1, Ordering::Relaxed);
         self.stats.counters.ended(self.ended);
+        // A refusal says nothing about how long calls take; a call that was given up took
+        // at least so long.
+        if self.ended != Ended::Rejected {
+            let now = Clock::system().now();
+            self.stats.latencies.record(now, now - self.began);
+        }
     }
 }

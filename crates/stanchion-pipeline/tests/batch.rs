@@ -89,3 +89,22 @@ async fn a_batch_may_be_spawned() {
     });
     assert_eq!(task.await.unwrap().succeeded, ["a"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_job_waits_out_the_refusals_of_its_rate_limit() {
+    let limit = stanchion_limit::Limiter::per_second(10);
+    let pipeline = Pipeline::batch_job("x").rate_limit(limit).build().unwrap();
+    let report = Batch::new(&pipeline, 8).run(0..200_u32, |item, _| async move { Ok::<_, Busy>(item) }).await;
+    assert_eq!((report.succeeded.len(), report.failed), (200, vec![]));
+}
+
+/// An error that isn't `Classify`, as others' are.
+#[tokio::test(start_paused = true)]
+async fn a_batch_may_have_a_condition() {
+    let pipeline = pipeline();
+    let report = Batch::new(&pipeline, 8)
+        .when(|error: &&str| *error == "busy")
+        .run(0..2_u32, |item, attempt| async move { if attempt.number() == 1 { Err("busy") } else { Ok(item) } })
+        .await;
+    assert_eq!(report.succeeded.len(), 2);
+}

@@ -167,3 +167,14 @@ async fn a_panic_gives_everything_back_and_goes_on() {
         assert_eq!(pipeline.snapshot().outcomes.abandoned, 1);
     }
 }
+
+/// It may hold a connection.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_not_the_last_is_dropped_before_the_delay() {
+    let held = Arc::new(());
+    let pipeline = Pipeline::named("x").retry(Retry::exponential().jitter(Jitter::None)).build().unwrap();
+    let call = pipeline.classify(|_: &Result<Arc<()>, std::io::Error>| Outcome::Transient);
+    let mut call = pin!(call.run(|_| async { Ok(Arc::clone(&held)) }));
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(Arc::strong_count(&held), 1);
+}

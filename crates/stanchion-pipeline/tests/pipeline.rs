@@ -156,7 +156,8 @@ async fn told_to_retry_refusals_it_comes_back_when_the_gate_says() {
         Pipeline::named("x").breaker(closed.clone()).retry(each_second().retry_rejections()).build().unwrap();
     let began = now();
     let result = pipeline.run(|attempt| async move { Ok::<_, Failed>(attempt.number()) }).await;
-    assert_eq!((result, now() - began), (Ok(2), secs(3)));
+    // Its three seconds, and the backoff's one on top.
+    assert_eq!((result, now() - began), (Ok(2), secs(4)));
     // It counts as an attempt.
     closed.refuse.store(9, Ordering::Relaxed);
     assert!(matches!(pipeline.run(|_| async { Ok::<_, Failed>(()) }).await, Err(CallError::Rejected(_))));
@@ -256,13 +257,15 @@ async fn a_rate_limit_counts_attempts() {
     let pipeline =
         Pipeline::named("x").rate_limit(Limiter::per_minute(2)).retry(each_second().max_attempts(9)).build().unwrap();
     let made = AtomicU32::new(0);
-    let result = pipeline
-        .run(|_| {
+    let call = || {
+        pipeline.run(|_| {
             made.fetch_add(1, Ordering::Relaxed);
             async { Err::<(), _>(BUSY) }
         })
-        .await;
-    assert_eq!(result.unwrap_err().rejection().unwrap().kind(), RejectionKind::RateLimited);
+    };
+    // The third attempt is refused; what is told is how the second one failed.
+    assert_eq!(call().await, Err(CallError::Inner { error: BUSY, attempts: 2 }));
+    assert_eq!(call().await.unwrap_err().rejection().unwrap().kind(), RejectionKind::RateLimited);
     assert_eq!(made.into_inner(), 2);
 }
 
@@ -447,6 +450,6 @@ fn what_makes_no_sense_is_named() {
     assert_eq!(field(Pipeline::named("x").attempt_timeout(Duration::ZERO)), "attempt_timeout");
     assert_eq!(field(Pipeline::named("x").retry(Retry::exponential().max_attempts(0))), "retry.max_attempts");
     assert_eq!(field(Pipeline::named("x").hedge(Hedge::after(secs(1)).max_hedges(0))), "hedge.max_hedges");
-    assert_eq!(field(Pipeline::named("x").rate_limit(Limiter::per_second(0))), "count");
+    assert_eq!(field(Pipeline::named("x").rate_limit(Limiter::per_second(0))), "rate_limit.count");
     assert!(Pipeline::named("x").total_timeout(Duration::MAX).attempt_timeout(Duration::MAX).build().is_ok());
 }

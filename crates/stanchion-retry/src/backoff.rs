@@ -349,6 +349,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_fraction_goes_both_ways_and_decorrelated_delays_grow() {
+        let mean = |backoff: Backoff, place: usize| {
+            let random = Random::seeded(3);
+            let drawn = (0..1_000).map(|_| backoff.delays(random.run()).nth(place).unwrap().as_secs_f64());
+            drawn.sum::<f64>() / 1_000.0
+        };
+        let around = mean(Backoff::constant(ms(1_000)).jitter(Jitter::Fraction(0.5)), 0);
+        // A standard deviation of 0.0091.
+        assert!((around - 1.0).abs() < 0.046, "{around}");
+        // Each is on average the mean of the first and three times the one before: 2, then 3.5, then 5.75.
+        let third = mean(Backoff::decorrelated(ms(1_000)).max_delay(Duration::MAX), 2);
+        assert!((third - 5.75).abs() < 1.0, "{third}");
+    }
+
+    #[test]
+    fn the_longest_runs_saturate() {
+        let fibonacci = Backoff::fibonacci(Duration::from_nanos(1)).max_delay(Duration::MAX).jitter(Jitter::None);
+        let delays: Vec<Duration> = fibonacci.delays(Random::seeded(1).run()).take(200).collect();
+        assert!(delays.is_sorted() && delays[199] == Duration::from_nanos(u64::MAX));
+    }
+
     /// tower's backoff gives every session of one maker the same delays.
     #[test]
     fn a_thousand_runs_of_one_policy_are_uncorrelated_and_uniform() {

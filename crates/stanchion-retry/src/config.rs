@@ -110,7 +110,7 @@ pub struct Delay(#[cfg_attr(feature = "serde", serde(with = "stanchion_core::dur
 
 /// A shape that grows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Growth {
     /// The first delay. Default: 100 ms.
@@ -191,7 +191,7 @@ impl Retry {
             retry = retry.retry_rejections();
         }
         if let Some(budget) = &config.budget {
-            retry = retry.budget(Budget::new(budget.clone())?);
+            retry = retry.budget(Budget::new(budget.clone()).map_err(|error| error.inside("budget"))?);
         }
         retry.validated()
     }
@@ -242,7 +242,10 @@ impl crate::Hedge {
         };
         let hedge = hedge.at_least(config.at_least).max_hedges(config.max_hedges);
         match &config.budget {
-            Some(budget) => hedge.budget(Budget::new(budget.clone())?).validated(),
+            Some(budget) => {
+                let budget = Budget::new(budget.clone()).map_err(|error| error.inside("budget"))?;
+                hedge.budget(budget).validated()
+            }
             None => hedge.validated(),
         }
     }
@@ -288,13 +291,14 @@ mod tests {
     fn what_makes_no_sense_is_named() {
         assert_eq!(error(r#"{"max_attempts": 0}"#), "max_attempts is 0: must be at least 1");
         let shape = |rest: &str| format!(r#"{{"backoff": {{"shape": "exponential", "first": "1s"{rest}}}}}"#);
-        assert!(error(&shape(r#", "factor": -2.0"#)).starts_with("factor is -2: "));
-        assert!(error(&shape(r#", "factor": 0.5"#)).starts_with("factor is 0.5: "));
-        assert!(error(&shape(r#", "jitter": {"fraction": 7.0}"#)).starts_with("jitter is 7: "));
+        assert!(error(&shape(r#", "factor": -2.0"#)).starts_with("backoff.factor is -2: "));
+        assert!(error(&shape(r#", "factor": 0.5"#)).starts_with("backoff.factor is 0.5: "));
+        assert!(error(&shape(r#", "jitter": {"fraction": 7.0}"#)).starts_with("backoff.jitter is 7: "));
         assert!(error(&shape(r#", "max_delay": "soon""#)).contains("\"soon\" is no duration"));
+        assert!(error(&shape(r#", "frist": "1s""#)).contains("unknown field `frist`"));
         assert!(error(r#"{"atempts": 3}"#).contains("unknown field `atempts`"));
         assert!(error(r#"{"max_elapsed": "0s"}"#).starts_with("max_elapsed is 0ns: "));
-        assert!(error(r#"{"budget": {"ratio": {"percent": -5.0}}}"#).starts_with("percent is -5: "));
+        assert!(error(r#"{"budget": {"ratio": {"percent": -5.0}}}"#).starts_with("budget.percent is -5: "));
         let hedge =
             |json: &str| Hedge::from_config(&serde_json::from_str(json).unwrap()).unwrap_err().field().to_owned();
         assert_eq!(hedge("{}"), "after");

@@ -9,11 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use stanchion_core::{Attempt, ByError, CallError, Classifier, Classify, ConfigError, Moment, Name, Outcome};
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 use crate::backoff::nanos;
 use crate::budget::Spent;
 use crate::run::now;
+use crate::timeout::poll_timer;
 use crate::{Budget, Latencies, trace};
 
 /// Asks again beside a call that is late, and takes whichever answer comes
@@ -53,6 +55,7 @@ use crate::{Budget, Latencies, trace};
 pub struct Hedge {
     pub(crate) name: Name,
     trigger: Trigger,
+    least: Duration,
     max_hedges: u32,
     budget: Budget,
     has_own_budget: bool,
@@ -61,7 +64,7 @@ pub struct Hedge {
 #[derive(Clone)]
 enum Trigger {
     After(Duration),
-    Percentile { percent: f64, least: Duration, learnt: Arc<Learnt> },
+    Percentile { percent: f64, learnt: Arc<Learnt> },
 }
 
 /// What the percentile is read from.
@@ -69,9 +72,13 @@ struct Learnt {
     latencies: Latencies,
     /// The percentile as it was last read, in nanoseconds; 0 while too little is known.
     delay: AtomicU64,
+    /// When, in nanoseconds of the clock.
+    read_at: AtomicU64,
     /// How many were recorded.
     recorded: AtomicU64,
 }
+
+const UNNAMED: &str = "hedge";
 
 /// So many must be known before a percentile means something.
 const ENOUGH: u64 = 100;
@@ -80,29 +87,46 @@ const READ_EACH: u64 = 64;
 /// Latencies of the last one to two minutes count.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How one of several tries ended: what [`Hedge::race`] is told.
+/// What becomes of a race when one of its tries has ended: what [`Hedge::race`] is
+/// told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ended {
-    /// Well: this is the answer.
-    Well,
-    /// In a way that another try may mend.
-    Badly,
-    /// In such a way after all the retries that were allowed: another that is under
+pub enum RaceVerdict {
+    /// This is the answer.
+    Won,
+    /// It failed in a way that another try may mend: the next one is made at once.
+    Failed,
+    /// It failed so after all the retries that were allowed: another that is under
     /// way may mend it, but no more are made.
     Exhausted,
-    /// In a way that won't pass.
-    Finally,
+    /// It failed in a way that won't pass. The first try's is the answer; a hedge's is
+    /// remembered, and no more are made.
+    Final,
 }
 
-impl From<Outcome> for Ended {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Success | Outcome::Ignored => Self::Well,
-            outcome if outcome.is_retryable() => Self::Badly,
-            _ => Self::Finally,
+impl RaceVerdict {
+    /// That of a result with this outcome. An error that says nothing about the other
+    /// side, such as a refusal of the family's own gates, is no answer to win with.
+    fn of<T, E>(result: &Result<T, E>, outcome: Outcome) -> Self {
+        match (result, outcome) {
+            (_, Outcome::Success) | (Ok(_), Outcome::Ignored) => Self::Won,
+            (_, outcome) if outcome.is_retryable() => Self::Failed,
+            _ => Self::Final,
         }
     }
+}
+
+/// What came of a [race](Hedge::race).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Raced<O> {
+    /// What the try gave that decided it.
+    pub output: O,
+    /// How many tries were made.
+    pub tries: u32,
+    /// What the budget granted for it, if it was a hedge: to be told to
+    /// [`Budget::succeeded`].
+    pub spent: Option<Spent>,
 }
 
 impl Hedge {
@@ -118,12 +142,20 @@ impl Hedge {
     /// the time that they had taken, so that it doesn't learn only from the fast.
     pub fn at_percentile(percent: f64) -> Self {
         let latencies = Latencies::new(WINDOW).expect("a minute is longer than a millisecond");
-        let learnt = Learnt { latencies, delay: AtomicU64::new(0), recorded: AtomicU64::new(0) };
-        Self::new(Trigger::Percentile { percent, least: Duration::from_millis(1), learnt: Arc::new(learnt) })
+        let [delay, read_at, recorded] = [(); 3].map(|()| AtomicU64::new(0));
+        let learnt = Arc::new(Learnt { latencies, delay, read_at, recorded });
+        Self::new(Trigger::Percentile { percent, learnt }).at_least(Duration::from_millis(1))
     }
 
     fn new(trigger: Trigger) -> Self {
-        Self { name: Name::from("hedge"), trigger, max_hedges: 1, budget: Budget::default(), has_own_budget: true }
+        Self {
+            name: Name::from(UNNAMED),
+            trigger,
+            least: Duration::ZERO,
+            max_hedges: 1,
+            budget: Budget::default(),
+            has_own_budget: true,
+        }
     }
 
     /// What it is called in telemetry. Default: `hedge`.
@@ -138,11 +170,9 @@ impl Hedge {
         self
     }
 
-    /// With a percentile: no hedge is earlier than this. Default: 1 ms.
-    pub fn at_least(mut self, delay: Duration) -> Self {
-        if let Trigger::Percentile { least, .. } = &mut self.trigger {
-            *least = delay;
-        }
+    /// No hedge is earlier than this. Default: 1 ms with a percentile, else 0.
+    pub const fn at_least(mut self, delay: Duration) -> Self {
+        self.least = delay;
         self
     }
 
@@ -182,16 +212,31 @@ impl Hedge {
         }
     }
 
-    /// When the first hedge would be made; `None` while too little is known.
+    /// When the first hedge would be made; `None` while too little is known, or
+    /// nothing any more.
     pub fn delay(&self) -> Option<Duration> {
-        match &self.trigger {
-            Trigger::After(delay) => Some(*delay),
-            Trigger::Percentile { percent, least, learnt } => {
-                // Relaxed: a number by itself.
+        let delay = match &self.trigger {
+            Trigger::After(delay) => *delay,
+            Trigger::Percentile { percent, learnt } => {
+                // Relaxed: numbers by themselves. A delay beside the other's time is as good as either.
                 let delay = learnt.delay.load(Ordering::Relaxed);
-                (delay > 0 && is_percentile(*percent)).then(|| Duration::from_nanos(delay).max(*least))
+                let read_at = Moment::from_nanos(learnt.read_at.load(Ordering::Relaxed));
+                let is_known = delay > 0 && is_percentile(*percent) && now() - read_at <= 2 * WINDOW;
+                is_known.then(|| Duration::from_nanos(delay))?
             }
-        }
+        };
+        Some(delay.max(self.least))
+    }
+
+    /// This name, unless it was given one.
+    pub fn name_or(self, name: &Name) -> Self {
+        if self.name.as_str() == UNNAMED { self.name(name) } else { self }
+    }
+
+    /// With the budget and name of another policy, as far as it has none of its own.
+    pub fn in_place_of(self, other: &Self) -> Self {
+        let named = self.name_or(&other.name);
+        if other.has_own_budget { named } else { named.budget_or(&other.budget) }
     }
 
     /// Runs the operation, and once more beside it when it is late. To call this is
@@ -224,16 +269,24 @@ impl Hedge {
         let began = now();
         self.budget.begun(began);
         let make = |hedge| operation(Attempt::first().of_hedge(hedge));
-        let judge = |result: &Result<T, E>| classifier.classify(result).into();
-        let (result, attempts) = self.race(began, make, judge).await;
-        result.map_err(|error| CallError::Inner { error, attempts })
+        let judge = |result: &Result<T, E>| {
+            let outcome = classifier.classify(result);
+            self.budget.failed(outcome);
+            RaceVerdict::of(result, outcome)
+        };
+        let Raced { output, tries, spent } = self.race(began, make, judge).await;
+        if classifier.classify(&output) == Outcome::Success {
+            self.budget.succeeded(spent);
+        }
+        output.map_err(|error| CallError::Inner { error, attempts: tries })
     }
 
     /// For drivers of one's own: runs what `make` makes, 0 first, then hedges 1, 2
-    /// …, and `judge`s what comes of it. Says how many were made.
+    /// …, and `judge`s what comes of it.
     ///
-    /// The budget isn't told that a call begins.
-    pub async fn race<O, F, Fut>(&self, began: Moment, mut make: F, judge: impl Fn(&O) -> Ended) -> (O, u32)
+    /// The budget is asked for hedges, and told nothing else: that a call begins, how
+    /// attempts fail and that one succeeds is the driver's to tell.
+    pub async fn race<O, F, Fut>(&self, began: Moment, mut make: F, judge: impl Fn(&O) -> RaceVerdict) -> Raced<O>
     where
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = O>,
@@ -252,16 +305,26 @@ impl Hedge {
         poll_fn(|context| race.poll(context, &mut make, &judge)).await
     }
 
+    /// A try took so long and went well.
     fn record(&self, now: Moment, took: Duration) {
-        if let Trigger::Percentile { percent, learnt, .. } = &self.trigger {
+        if let Trigger::Percentile { percent, learnt } = &self.trigger {
             learnt.latencies.record(now, took);
-            // Relaxed, here and below: a count, and a number by itself.
+            // Relaxed, here and below: a count, and numbers by themselves.
             let recorded = learnt.recorded.fetch_add(1, Ordering::Relaxed) + 1;
             if recorded == ENOUGH || recorded.is_multiple_of(READ_EACH) {
                 let enough = learnt.latencies.count(now) >= ENOUGH;
                 let delay = enough.then(|| learnt.latencies.percentile(now, *percent)).flatten();
                 learnt.delay.store(delay.map_or(0, nanos), Ordering::Relaxed);
+                learnt.read_at.store(now.as_nanos(), Ordering::Relaxed);
             }
+        }
+    }
+
+    /// A try that failed or was given up took at least so long. That says something
+    /// only if it is longer than what is known: a quick failure is no quick answer.
+    fn record_at_least(&self, now: Moment, took: Duration) {
+        if self.delay().is_none_or(|known| took >= known) {
+            self.record(now, took);
         }
     }
 }
@@ -306,23 +369,24 @@ impl<O, Fut: Future<Output = O>> Race<'_, '_, O, Fut> {
         &mut self,
         context: &mut Context<'_>,
         make: &mut impl FnMut(u32) -> Fut,
-        judge: &impl Fn(&O) -> Ended,
-    ) -> Poll<(O, u32)> {
+        judge: &impl Fn(&O) -> RaceVerdict,
+    ) -> Poll<Raced<O>> {
+        let had_budget = coop::has_budget_remaining();
         loop {
             let mut failures = 0;
             if let Some((began, future)) = &mut self.first
                 && let Poll::Ready(output) = future.as_mut().poll(context)
             {
-                let took = now() - *began;
+                let began = *began;
                 self.first = None;
                 match judge(&output) {
+                    RaceVerdict::Won => return self.won(output, None, began),
                     // It won't pass: nor would it for the others.
-                    ended @ (Ended::Well | Ended::Finally) => {
-                        return self.end(output, ended == Ended::Well, None, took);
-                    }
-                    Ended::Badly => failures += 1,
-                    Ended::Exhausted => self.no_more = true,
+                    RaceVerdict::Final => return self.end(output, None),
+                    RaceVerdict::Failed => failures += 1,
+                    RaceVerdict::Exhausted => self.no_more = true,
                 }
+                self.lost(began);
                 self.failed.get_or_insert(output);
             }
             let mut place = 0;
@@ -333,27 +397,28 @@ impl<O, Fut: Future<Output = O>> Race<'_, '_, O, Fut> {
                 };
                 let ended = self.hedges.swap_remove(place);
                 match judge(&output) {
-                    Ended::Well => return self.end(output, true, ended.spent, now() - ended.began),
-                    Ended::Badly => failures += 1,
-                    Ended::Finally | Ended::Exhausted => self.no_more = true,
+                    RaceVerdict::Won => return self.won(output, ended.spent, ended.began),
+                    RaceVerdict::Failed => failures += 1,
+                    RaceVerdict::Final | RaceVerdict::Exhausted => self.no_more = true,
                 }
+                self.lost(ended.began);
                 self.failed.get_or_insert(output);
             }
-            let asked = if failures > 0 { self.ask_again(make) } else { self.wait(context, make) };
+            let asked = if failures > 0 { self.ask_again(make) } else { self.wait(had_budget, context, make) };
             if asked {
                 // It must be polled once, so that it begins.
                 continue;
             }
             if self.first.is_some() || !self.hedges.is_empty() {
-                return if failures > 0 && self.wait(context, make) { continue } else { Poll::Pending };
+                return Poll::Pending;
             }
             let failed = self.failed.take().expect("nothing is under way, so all have failed");
-            return Poll::Ready((failed, self.made + 1));
+            return self.end(failed, None);
         }
     }
 
     /// Waits until it is time for a hedge; whether one was made.
-    fn wait(&mut self, context: &mut Context<'_>, make: &mut impl FnMut(u32) -> Fut) -> bool {
+    fn wait(&mut self, had_budget: bool, context: &mut Context<'_>, make: &mut impl FnMut(u32) -> Fut) -> bool {
         if self.no_more || self.made >= self.hedge.max_hedges {
             return false;
         }
@@ -362,7 +427,7 @@ impl<O, Fut: Future<Output = O>> Race<'_, '_, O, Fut> {
             self.timer.set(Some(tokio::time::sleep(delay)));
         }
         let timer = self.timer.as_mut().as_pin_mut().expect("it was set just now");
-        timer.poll(context).is_ready() && self.ask_again(make)
+        poll_timer(timer, had_budget, context).is_ready() && self.ask_again(make)
     }
 
     /// Makes one more, if the budget allows.
@@ -383,16 +448,33 @@ impl<O, Fut: Future<Output = O>> Race<'_, '_, O, Fut> {
         true
     }
 
-    fn end(&mut self, output: O, well: bool, spent: Option<Spent>, took: Duration) -> Poll<(O, u32)> {
+    /// A try has ended without deciding anything.
+    fn lost(&self, began: Moment) {
         let now = now();
-        self.hedge.record(now, took);
-        // The losers have taken at least so long.
-        for began in self.first.iter().map(|(began, _)| *began).chain(self.hedges.iter().map(|each| each.began)) {
-            self.hedge.record(now, now - began);
+        self.hedge.record_at_least(now, now - began);
+    }
+
+    fn won(&mut self, output: O, spent: Option<Spent>, began: Moment) -> Poll<Raced<O>> {
+        let now = now();
+        self.hedge.record(now, now - began);
+        self.end(output, spent)
+    }
+
+    fn end(&self, output: O, spent: Option<Spent>) -> Poll<Raced<O>> {
+        Poll::Ready(Raced { output, tries: self.made + 1, spent })
+    }
+}
+
+/// Those that are under way yet are given up: they have lost, or the call is dropped.
+impl<O, Fut> Drop for Race<'_, '_, O, Fut> {
+    fn drop(&mut self) {
+        if self.first.is_none() && self.hedges.is_empty() {
+            return;
         }
-        if well {
-            self.hedge.budget.succeeded(spent);
+        let now = now();
+        let under_way = self.first.iter().map(|(began, _)| *began).chain(self.hedges.iter().map(|each| each.began));
+        for began in under_way {
+            self.hedge.record_at_least(now, now - began);
         }
-        Poll::Ready((output, self.made + 1))
     }
 }

@@ -166,8 +166,16 @@ mod tests {
         latencies.record(at(120), Duration::from_secs(1));
         assert_eq!([179, 239, 240].map(|now| latencies.count(at(now))), [1, 1, 0]);
         latencies.record(at(240), Duration::from_secs(1));
-        // Idle for a month.
-        assert_eq!(latencies.count(at(240 + 30 * 86_400)), 0);
+        // Idle for a month, whichever half of the memory is next.
+        for minutes in [0, 1] {
+            let later = 240 + 30 * 86_400 * (minutes + 1) + minutes * 60;
+            assert_eq!(latencies.count(at(later)), 0);
+            latencies.record(at(later), Duration::from_secs(1));
+        }
+        // A reading of another core that is behind forgets nothing.
+        let now = 240 + 60 * 86_400 + 60;
+        assert_eq!(latencies.count(at(now)), 1);
+        assert_eq!(latencies.count(at(now - 61)), 1);
     }
 
     #[test]

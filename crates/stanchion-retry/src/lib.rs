@@ -67,7 +67,7 @@ pub use config::{BackoffConfig, Delay, Growth, HedgeConfig, RetryConfig};
 #[cfg(feature = "tokio")]
 pub use fallback::fallback;
 #[cfg(feature = "tokio")]
-pub use hedge::{Ended, Hedge};
+pub use hedge::{Hedge, RaceVerdict, Raced};
 pub use jitter::Jitter;
 pub use latencies::Latencies;
 pub use progress::{Next, Progress, Stop};
@@ -77,5 +77,8 @@ pub use stanchion_core::{
     Attempt, ByError, Call, CallError, Classifier, Classify, Clock, ConfigError, ManualClock, Moment, Outcome, Random,
     Rejection, Scope,
 };
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+pub use timeout::pause;
 #[cfg(feature = "tokio")]
 pub use timeout::{Within, timeout, within};

@@ -111,45 +111,67 @@ impl<'a> Progress<'a> {
         if let Some(mistake) = retry.mistake() {
             return Err(mistake.clone());
         }
-        let deadline = call.ends_by();
-        let end = retry.max_elapsed.map(|max_elapsed| now() + max_elapsed);
-        Ok(Self {
+        let mut progress = Self::prepared(retry, call);
+        progress.first(now);
+        Ok(progress)
+    }
+
+    /// The same in two steps, for the family's own drivers, so that it is made
+    /// where it stays: what a constructor has touched is moved, and it is too large
+    /// to be moved for nothing. The policy must have been validated.
+    #[doc(hidden)]
+    #[inline]
+    pub fn prepared(retry: &'a Retry, call: &Call<'_>) -> Self {
+        Self {
             retry,
             attempt: Attempt::first(),
-            deadline,
-            latest: match (end, deadline) {
-                (Some(end), Some(deadline)) => Some(end.min(deadline)),
-                (end, deadline) => end.or(deadline),
-            },
+            deadline: call.ends_by(),
+            latest: call.ends_by(),
             not_repeatable: call.is_repeatable() == Some(false),
             refreshed: false,
             drawing: None,
             spent: None,
-        })
+        }
     }
 
-    /// The attempt that is made now. `now` is only asked where its time is limited;
-    /// what the budget granted for it is used up.
+    /// The second step: the call begins.
+    #[doc(hidden)]
     #[inline]
-    pub fn attempt(&mut self, now: impl FnOnce() -> Moment) -> Attempt {
-        if let Some(spent) = &mut self.spent {
-            spent.made();
+    pub fn first(&mut self, now: impl FnOnce() -> Moment) {
+        if let Some(max_elapsed) = self.retry.max_elapsed {
+            let end = now() + max_elapsed;
+            self.latest = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
         }
-        if self.deadline.is_some() || self.retry.attempt_timeout.is_some() {
-            let now = now();
-            self.attempt = self.limited(self.attempt, now);
-        }
-        self.attempt
     }
 
     /// The attempt with what remains for it at `now`.
-    fn limited(&self, attempt: Attempt, now: Moment) -> Attempt {
+    fn limited(&self, now: Moment) -> Attempt {
         let cut = self.retry.attempt_timeout.map(|timeout| now + timeout);
         match (cut, self.deadline) {
-            (Some(cut), Some(deadline)) => attempt.until(cut.min(deadline), now),
-            (Some(end), None) | (None, Some(end)) => attempt.until(end, now),
-            (None, None) => attempt,
+            (Some(cut), Some(deadline)) => self.attempt.until(cut.min(deadline), now),
+            (Some(end), None) | (None, Some(end)) => self.attempt.until(end, now),
+            (None, None) => self.attempt,
         }
+    }
+
+    /// How many attempts there were, the one under way included.
+    pub(crate) const fn made(&self) -> u32 {
+        self.attempt.number()
+    }
+
+    /// The attempt that is made now. `now` is only asked where its time is limited;
+    /// what the budget granted for it is used up, unless no time
+    /// [remains](Attempt::remaining): then it isn't made.
+    #[inline]
+    pub fn attempt(&mut self, now: impl FnOnce() -> Moment) -> Attempt {
+        if self.deadline.is_some() || self.retry.attempt_timeout.is_some() {
+            let now = now();
+            self.attempt = self.limited(now);
+        }
+        if let Some(spent) = self.spent.as_mut().filter(|_| self.attempt.remaining() != Some(Duration::ZERO)) {
+            spent.made();
+        }
+        self.attempt
     }
 
     /// What comes after an attempt that ended so. `now` is asked at most once,
@@ -223,7 +245,10 @@ impl<'a> Progress<'a> {
             if self.latest.is_some_and(|latest| now + delay >= latest) {
                 return Err(Stop::Time);
             }
-            if let Some(budget) = &retry.budget {
+            // What was granted before and not used is given back first; and to ask a gate of
+            // our own once more costs the other side nothing.
+            self.spent = None;
+            if let Some(budget) = retry.budget.as_ref().filter(|_| refused.is_none()) {
                 self.spent = Some(budget.try_spend(outcome, now).ok_or(Stop::Budget)?);
             }
         }
@@ -251,7 +276,8 @@ impl<'a> Progress<'a> {
         let own = own.ok_or(Stop::Attempts)?;
         match told {
             Some(told) if told > retry.max_retry_after => Err(Stop::ToldTooLong),
-            Some(told) => Ok(told.max(own)),
+            // On top, so that those who were told the same don't come back together.
+            Some(told) => Ok(told.saturating_add(own)),
             None => Ok(own),
         }
     }

@@ -60,6 +60,8 @@ pub struct Retry {
     mistake: Option<Arc<ConfigError>>,
 }
 
+const UNNAMED: &str = "retry";
+
 pub(crate) type Hook = Arc<dyn Fn(&Retrying) + Send + Sync>;
 
 /// What a hook is told before a retry.
@@ -93,7 +95,7 @@ impl Retry {
     /// Delays as `backoff` says.
     pub fn new(backoff: Backoff) -> Self {
         let plain = Self {
-            name: Name::from("retry"),
+            name: Name::from(UNNAMED),
             max_attempts: 3,
             backoff,
             throttled_backoff: None,
@@ -176,8 +178,9 @@ impl Retry {
     /// The longest `Retry-After` that is waited for; told to wait longer, it gives
     /// up at once. Default: 60 s.
     ///
-    /// The wait is as long as the other side says, or as the backoff says if that
-    /// is longer. [`max_delay`](Self::max_delay) doesn't shorten it.
+    /// The wait is as long as the other side says, and the backoff's delay on top,
+    /// whose jitter spreads those who were told the same.
+    /// [`max_delay`](Self::max_delay) doesn't shorten it.
     pub fn max_retry_after(mut self, ceiling: Duration) -> Self {
         self.max_retry_after = ceiling;
         self
@@ -197,7 +200,8 @@ impl Retry {
     /// when to come back. Default: no.
     ///
     /// It is about the gates that a pipeline asks before each attempt. The wait
-    /// is theirs, or the backoff's if that is longer, and it counts as an attempt.
+    /// is theirs and the backoff's on top; it counts as an attempt, and costs no
+    /// budget, since the other side isn't asked.
     pub fn retry_rejections(mut self) -> Self {
         self.rejections = true;
         self
@@ -213,6 +217,20 @@ impl Retry {
     /// This budget, unless it has one.
     pub fn budget_or(self, default: &Budget) -> Self {
         if self.budget.is_some() { self } else { self.budget(default) }
+    }
+
+    /// With the budget, hook, source of jitter and name of another policy, as far
+    /// as it has none of its own: for a policy that takes another's place.
+    pub fn in_place_of(mut self, other: &Self) -> Self {
+        self.budget = self.budget.or_else(|| other.budget.clone());
+        self.hook = self.hook.or_else(|| other.hook.clone());
+        self.random = self.random.or_else(|| other.random.clone());
+        self.name_or(&other.name)
+    }
+
+    /// This name, unless it was given one.
+    pub fn name_or(self, name: &Name) -> Self {
+        if self.name.as_str() == UNNAMED { self.name(name) } else { self }
     }
 
     /// Its budget, if it has one.
@@ -272,8 +290,9 @@ impl Retry {
                 return Err(ConfigError::new(field, "0ns", "must be longer than zero"));
             }
         }
-        self.backoff.validate()?;
-        self.throttled_backoff.as_ref().map_or(Ok(()), Backoff::validate)
+        self.backoff.validate().map_err(|error| error.inside("backoff"))?;
+        let throttled = self.throttled_backoff.as_ref().map_or(Ok(()), Backoff::validate);
+        throttled.map_err(|error| error.inside("throttled_backoff"))
     }
 
     pub(crate) fn random_source(&self) -> &Random {
@@ -327,8 +346,9 @@ impl Retry {
         Run::by_error(self).call(call)
     }
 
-    /// For a call that must be over by `deadline`: a delay that cannot end before
-    /// isn't begun, and the operation is told what remains.
+    /// For a call that must be over by `deadline`: an attempt is cut then, a delay that
+    /// cannot end before isn't begun, and the operation is told what remains. One
+    /// whose deadline has passed isn't begun.
     pub fn until(&self, deadline: Moment) -> Run<'_> {
         Run::by_error(self).until(deadline)
     }

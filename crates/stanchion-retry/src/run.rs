@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, Moment};
+use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, ConfigError, Moment, Outcome, Scope};
 
 use crate::progress::{Next, Progress};
 use crate::{Classify, Retry};
@@ -51,10 +51,10 @@ impl<'a, C> Run<'a, C> {
         Self { retry, classifier, deadline: None, repeatable: None }
     }
 
-    /// As [`Retry::call`].
-    pub const fn call(mut self, call: &Call<'_>) -> Self {
-        self.deadline = call.ends_by();
-        self.repeatable = call.is_repeatable();
+    /// As [`Retry::call`]. What the call doesn't say is as it was.
+    pub fn call(mut self, call: &Call<'_>) -> Self {
+        self.deadline = call.ends_by().or(self.deadline);
+        self.repeatable = call.is_repeatable().or(self.repeatable);
         self
     }
 
@@ -75,7 +75,9 @@ impl<'a, C> Run<'a, C> {
         self.classify(When(condition))
     }
 
-    fn begin(&self) -> Result<Progress<'a>, stanchion_core::ConfigError> {
+    /// What is known of the call.
+    #[inline]
+    fn described(&self) -> Call<'static> {
         let mut call = Call::new();
         if let Some(deadline) = self.deadline {
             call = call.deadline(deadline);
@@ -83,12 +85,18 @@ impl<'a, C> Run<'a, C> {
         if let Some(repeatable) = self.repeatable {
             call = call.repeatable(repeatable);
         }
+        call
+    }
+
+    /// The call begins; the budget is told.
+    #[inline]
+    fn begin(&self, progress: &mut Progress<'_>) {
         match self.retry.budget.as_ref().filter(|budget| budget.reads_time()) {
-            None => Progress::begin(self.retry, &call, now),
+            None => progress.first(now),
             Some(budget) => {
                 let now = now();
                 budget.begun(now);
-                Progress::begin(self.retry, &call, || now)
+                progress.first(|| now);
             }
         }
     }
@@ -98,31 +106,51 @@ impl<'a, C> Run<'a, C> {
     /// # Errors
     /// Those of [`Retry::run`].
     #[cfg(feature = "tokio")]
-    pub async fn run<T, E, F, Fut>(self, mut operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(self, mut operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         C: Classifier<T, E>,
     {
-        let mut progress = self.begin()?;
-        loop {
-            let attempt = progress.attempt(now);
-            let result = match self.retry.attempt_timeout {
-                None => Ok(operation(attempt).await),
-                Some(timeout) => crate::timeout::within(timeout, operation(attempt)).await,
-            };
-            let outcome = match &result {
-                Ok(result) => self.classifier.classify(result),
-                Err(_) => stanchion_core::Outcome::TimedOut,
-            };
-            match progress.after(outcome, now) {
-                Next::Retry { delay } => sleep(delay).await,
-                Next::Stop(_) => {
-                    return match result {
-                        Ok(result) => finished(result, attempt),
-                        Err(after) => Err(CallError::TimedOut { after, scope: stanchion_core::Scope::Attempt }),
+        let retry = self.retry;
+        // A block, since an `async fn` copies what it is handed when it is first polled.
+        async move {
+            if let Some(mistake) = retry.mistake() {
+                return Err(misconfigured(mistake));
+            }
+            let allowed = self.deadline.map(|deadline| deadline - now());
+            if let Some(Duration::ZERO) = allowed {
+                return Err(cut(Duration::ZERO, Scope::Total));
+            }
+            let mut progress = Progress::prepared(retry, &self.described());
+            self.begin(&mut progress);
+            loop {
+                // A result that isn't the last is dropped before the delay.
+                let delay = {
+                    let attempt = progress.attempt(now);
+                    let result = match attempt.remaining() {
+                        None => Ok(operation(attempt).await),
+                        Some(limit) => crate::timeout::within(limit, operation(attempt)).await,
                     };
-                }
+                    let outcome = match &result {
+                        Ok(result) => self.classifier.classify(result),
+                        Err(_) => Outcome::TimedOut,
+                    };
+                    match progress.after(outcome, now) {
+                        Next::Retry { delay } => delay,
+                        Next::Stop(_) => {
+                            return match result {
+                                Ok(Ok(value)) => Ok(value),
+                                Ok(Err(error)) => Err(failed(error, &progress)),
+                                Err(_) if self.deadline.is_some() && attempt.deadline() == self.deadline => {
+                                    Err(cut(allowed.unwrap_or_default(), Scope::Total))
+                                }
+                                Err(after) => Err(cut(after, Scope::Attempt)),
+                            };
+                        }
+                    }
+                };
+                crate::timeout::pause(delay).await;
             }
         }
     }
@@ -149,13 +177,22 @@ impl<'a, C> Run<'a, C> {
         F: FnMut(Attempt) -> Result<T, E>,
         C: Classifier<T, E>,
     {
-        let mut progress = self.begin()?;
+        if let Some(mistake) = self.retry.mistake() {
+            return Err(misconfigured(mistake));
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now()) {
+            return Err(CallError::TimedOut { after: Duration::ZERO, scope: Scope::Total });
+        }
+        let mut progress = Progress::prepared(self.retry, &self.described());
+        self.begin(&mut progress);
         loop {
-            let attempt = progress.attempt(now);
-            let result = operation(attempt);
+            let result = operation(progress.attempt(now));
             match progress.after(self.classifier.classify(&result), now) {
-                Next::Retry { delay } => wait(delay),
-                Next::Stop(_) => return finished(result, attempt),
+                Next::Retry { delay } => {
+                    drop(result);
+                    wait(delay);
+                }
+                Next::Stop(_) => return result.map_err(|error| failed(error, &progress)),
             }
         }
     }
@@ -216,13 +253,14 @@ impl Retry {
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "tokio")]
-    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, CallError<E>>
+    pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, CallError<E>>>
     where
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Classify,
     {
-        Run::by_error(self).run(operation).await
+        // Not in a future of its own, which would have to move that one into itself.
+        Run::by_error(self).run(operation)
     }
 
     /// The same on this thread, which sleeps between the attempts. No runtime is
@@ -247,18 +285,22 @@ impl Retry {
     }
 }
 
-fn finished<T, E>(result: Result<T, E>, attempt: Attempt) -> Result<T, CallError<E>> {
-    result.map_err(|error| CallError::Inner { error, attempts: attempt.number() })
+#[cold]
+fn misconfigured<E>(mistake: &ConfigError) -> CallError<E> {
+    mistake.clone().into()
+}
+
+#[cold]
+fn failed<E>(error: E, progress: &Progress<'_>) -> CallError<E> {
+    CallError::Inner { error, attempts: progress.made() }
+}
+
+#[cfg(feature = "tokio")]
+#[cold]
+fn cut<E>(after: Duration, scope: Scope) -> CallError<E> {
+    CallError::TimedOut { after, scope }
 }
 
 pub(crate) fn now() -> Moment {
     Clock::system().now()
-}
-
-#[cfg(feature = "tokio")]
-async fn sleep(delay: Duration) {
-    // Nothing to wait for: no timer, which would round it up to a millisecond.
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
 }

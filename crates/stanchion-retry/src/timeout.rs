@@ -1,12 +1,13 @@
 //! An end to waiting.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use stanchion_core::{CallError, Scope};
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 /// Waits for `operation` at most `limit`; then it is dropped.
@@ -65,6 +66,7 @@ impl<F: Future> Future for Within<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let had_budget = coop::has_budget_remaining();
         if let Poll::Ready(output) = this.future.poll(context) {
             return Poll::Ready(Ok(output));
         }
@@ -72,6 +74,27 @@ impl<F: Future> Future for Within<F> {
             this.sleep.set(Some(tokio::time::sleep(*this.limit)));
         }
         let sleep = this.sleep.as_mut().as_pin_mut().expect("it was set just now");
-        sleep.poll(context).map(|()| Err(*this.limit))
+        poll_timer(sleep, had_budget, context).map(|()| Err(*this.limit))
+    }
+}
+
+/// Polls a timer after something that may have used up the task's turn, tokio's
+/// cooperative budget: a timer that waited for the next turn, too, would never
+/// end an operation that always uses up its turn.
+pub(crate) fn poll_timer(timer: Pin<&mut Sleep>, had_budget: bool, context: &mut Context<'_>) -> Poll<()> {
+    if had_budget && !coop::has_budget_remaining() {
+        pin!(coop::unconstrained(timer)).poll(context)
+    } else {
+        timer.poll(context)
+    }
+}
+
+/// Waits for so long. Where that is no time at all, others on the thread have
+/// their turn, so that a loop of retries without delays can be stopped.
+pub async fn pause(delay: Duration) {
+    if delay.is_zero() {
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(delay).await;
     }
 }

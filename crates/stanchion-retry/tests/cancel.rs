@@ -112,3 +112,12 @@ async fn a_future_may_be_polled_by_turns_with_others() {
     });
     all.await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_not_the_last_is_dropped_before_the_delay() {
+    let held = std::rc::Rc::new(());
+    let retry = Retry::exponential().jitter(Jitter::None);
+    let mut call = pin!(retry.when(|_: &std::rc::Rc<()>| true).run(|_| async { Err::<(), _>(held.clone()) }));
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert_eq!(std::rc::Rc::strong_count(&held), 1);
+}

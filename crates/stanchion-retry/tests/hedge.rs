@@ -68,6 +68,15 @@ async fn a_fast_failing_hedge_never_masks_a_pending_primary() {
     }
 }
 
+/// A refusal of a pipeline within says nothing, and is no answer to win with.
+#[tokio::test(start_paused = true)]
+async fn a_refused_hedge_does_not_win() {
+    let refused = Failed(Outcome::Ignored);
+    assert_eq!(run(&Hedge::after(ms(50)), &[(90, Ok(0)), (1, Err(refused))]).await, (Ok(0), 2, ms(90)));
+    assert_eq!(run(&Hedge::after(ms(50)), &[(90, Err(BUSY)), (1, Err(refused))]).await, (inner(refused, 2), 2, ms(90)));
+    assert_eq!(run(&Hedge::after(ms(50)), &[(9, Err(refused))]).await, (inner(refused, 1), 1, ms(9)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_may_pass_brings_the_hedge_at_once() {
     assert_eq!(run(&Hedge::after(ms(50)), &[(10, Err(BUSY)), (5, Ok(1))]).await, (Ok(1), 2, ms(15)));
@@ -137,6 +146,64 @@ async fn the_percentile_is_learnt_and_slow_calls_that_were_given_up_count() {
     }
     let learnt = hedge.delay().unwrap();
     assert!(learnt > ms(28), "the losers' times have moved it: {learnt:?}");
+}
+
+/// 110 calls of 10 ms are known.
+async fn learnt(percent: f64) -> Hedge {
+    let hedge = Hedge::at_percentile(percent).budget(Budget::new(RatioBudget::finagle().percent(100.0)).unwrap());
+    for _ in 0..110 {
+        run(&hedge, &[(10, Ok(0))]).await.0.unwrap();
+    }
+    assert!(hedge.delay().unwrap() >= ms(10) && hedge.delay().unwrap() < ms(11));
+    hedge
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_failures_and_dropped_calls_move_the_percentile_and_quick_failures_do_not() {
+    let cut = |hedge: Hedge| async move {
+        for _ in 0..200 {
+            let call = hedge.run(|_| std::future::pending::<Result<(), Failed>>());
+            assert!(tokio::time::timeout(ms(90), call).await.is_err());
+        }
+        hedge.delay().unwrap()
+    };
+    assert!(cut(learnt(90.0).await).await > ms(60), "dropped");
+    let hedge = learnt(90.0).await;
+    for _ in 0..200 {
+        assert!(run(&hedge, &[(90, Err(BUSY))]).await.0.is_err());
+    }
+    assert!(hedge.delay().unwrap() > ms(60), "failed slowly: {:?}", hedge.delay());
+    let hedge = learnt(90.0).await;
+    for failure in [BUSY, WRONG] {
+        for _ in 0..500 {
+            assert!(run(&hedge, &[(0, Err(failure))]).await.0.is_err());
+        }
+    }
+    assert!(hedge.delay().unwrap() >= ms(10), "failed quickly: {:?}", hedge.delay());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learnt_is_forgotten_after_two_idle_windows_and_less_than_enough_is_nothing() {
+    let hedge = learnt(90.0).await;
+    tokio::time::advance(Duration::from_secs(121)).await;
+    assert_eq!(hedge.delay(), None);
+    // The next reading comes with the 128th call; eighteen are too few.
+    for _ in 0..18 {
+        run(&hedge, &[(10, Ok(0))]).await.0.unwrap();
+    }
+    assert_eq!(hedge.delay(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hedge_is_earlier_than_the_least() {
+    assert_eq!(learnt(50.0).await.at_least(ms(70)).delay(), Some(ms(70)));
+    assert_eq!(Hedge::after(ms(5)).at_least(ms(70)).delay(), Some(ms(70)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_impossible_policy_does_not_hedge() {
+    assert_eq!(run(&Hedge::after(ms(5)).max_hedges(17), &[(500, Ok(0))]).await.1, 1);
+    assert_eq!(run(&Hedge::after(ms(5)).max_hedges(17), &[(500, Err(BUSY))]).await.1, 1);
 }
 
 #[test]

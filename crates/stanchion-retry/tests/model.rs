@@ -93,7 +93,7 @@ impl Policy {
         if told.is_some_and(|told| told > ms(self.max_retry_after)) {
             return Next::Stop(Stop::ToldTooLong);
         }
-        let delay = ms(own).max(told.unwrap_or_default());
+        let delay = ms(own) + told.unwrap_or_default();
         let fits = |limit: Option<u64>| limit.is_none_or(|limit| at(now) + delay < at(BEGAN + limit));
         if fits(self.max_elapsed) && fits(self.deadline) { Next::Retry { delay } } else { Next::Stop(Stop::Time) }
     }

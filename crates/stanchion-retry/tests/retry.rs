@@ -143,8 +143,8 @@ async fn an_attempt_that_hangs_is_cut_and_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn it_waits_as_long_as_it_is_told_within_the_ceiling() {
     let retry = each_second().max_delay(secs(2)).max_retry_after(secs(30));
-    assert_eq!(run(&retry, &[throttled(secs(30))]).await, (Ok(()), 2, secs(30)), "its own cap doesn't shorten that");
-    assert_eq!(run(&retry, &[throttled(Duration::ZERO)]).await, (Ok(()), 2, secs(1)), "never less than its own");
+    assert_eq!(run(&retry, &[throttled(secs(30))]).await, (Ok(()), 2, secs(31)), "its own cap doesn't shorten that");
+    assert_eq!(run(&retry, &[throttled(Duration::ZERO)]).await, (Ok(()), 2, secs(1)));
     let too_long = throttled(Duration::from_millis(30_001));
     assert_eq!(run(&retry, &[too_long]).await, (inner(too_long, 1), 1, secs(0)));
     let forever = throttled(Duration::MAX);
@@ -205,8 +205,8 @@ async fn an_impossible_policy_tries_nothing() {
     let field = |retry: Retry| retry.validated().unwrap_err().field().to_owned();
     assert_eq!(field(Retry::exponential().max_elapsed(Duration::ZERO)), "max_elapsed");
     assert_eq!(field(Retry::exponential().attempt_timeout(Duration::ZERO)), "attempt_timeout");
-    assert_eq!(field(Retry::new(Backoff::exponential(secs(1)).factor(f64::NAN))), "factor");
-    assert_eq!(field(Retry::exponential().jitter(Jitter::Fraction(-0.5))), "jitter");
+    assert_eq!(field(Retry::new(Backoff::exponential(secs(1)).factor(f64::NAN))), "backoff.factor");
+    assert_eq!(field(Retry::exponential().jitter(Jitter::Fraction(-0.5))), "backoff.jitter");
     let infinite = Retry::constant(Duration::MAX).max_attempts(u32::MAX).max_elapsed(Duration::MAX);
     assert!(infinite.attempt_timeout(Duration::MAX).max_delay(Duration::MAX).validated().is_ok());
 }
@@ -243,4 +243,57 @@ fn blocking_is_the_same_decisions() {
         },
     );
     assert_eq!((result, made, waited), (Ok("done"), 3, vec![secs(1), secs(1)]));
+}
+
+/// Callers that were told the same second don't come back in it together.
+#[tokio::test(start_paused = true)]
+async fn a_told_wait_is_spread_by_the_jitter_on_top() {
+    let retry = Retry::exponential();
+    let mut waits = std::collections::HashSet::new();
+    for _ in 0..100 {
+        let (result, _, took) = run(&retry, &[throttled(secs(7))]).await;
+        assert!(result.is_ok() && took >= secs(7) && took <= Duration::from_millis(7_101), "{took:?}");
+        waits.insert(took);
+    }
+    assert!(waits.len() > 20, "{}", waits.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_cuts_the_attempt_and_one_that_has_passed_begins_nothing() {
+    let retry = each_second().attempt_timeout(secs(10));
+    let began = now();
+    let hanging = retry.until(began + secs(3)).run(|_| std::future::pending::<Result<(), Failed>>()).await;
+    assert_eq!(hanging, Err(CallError::TimedOut { after: secs(3), scope: Scope::Total }));
+    assert_eq!(now() - began, secs(3));
+    let call = Call::new().deadline(began + secs(3));
+    let late = Err(CallError::TimedOut { after: secs(0), scope: Scope::Total });
+    assert_eq!(run_call(&retry, &call, &[]).await, (late.clone(), 0, secs(0)));
+    // What a call doesn't say is as it was.
+    let made = retry.until(began).call(&Call::new()).run(|_| async { Ok::<(), Failed>(()) }).await;
+    assert_eq!(made, late);
+    assert_eq!(retry.until(began).run_blocking_with(|_| {}, |_| Ok::<(), Failed>(())), late);
+}
+
+/// One that never waits would otherwise keep the thread to itself, and no timeout could end it.
+#[tokio::test]
+async fn retries_without_a_delay_let_others_have_their_turn() {
+    let enough = std::sync::atomic::AtomicBool::new(false);
+    let retry = Retry::constant(Duration::ZERO).max_attempts(10_000);
+    let call = retry.run(|_| async { if enough.load(Ordering::Relaxed) { Ok(()) } else { Err(BUSY) } });
+    let other = async { enough.store(true, Ordering::Relaxed) };
+    assert_eq!(tokio::join!(call, other).0, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_ends_an_operation_that_always_uses_up_its_turn() {
+    let greedy = async {
+        loop {
+            tokio::task::coop::consume_budget().await;
+        }
+    };
+    // Real time passes here, none of which is measured: the clock is paused, so it is advanced beside.
+    let cut = tokio::spawn(stanchion_retry::within::<_>(secs(1), greedy));
+    tokio::task::yield_now().await;
+    tokio::time::advance(secs(2)).await;
+    assert_eq!(cut.await.unwrap(), Err(secs(1)));
 }

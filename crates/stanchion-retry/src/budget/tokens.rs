@@ -87,6 +87,10 @@ impl Tokens {
                 return Err(ConfigError::new(field, cost, "a retry must cost at least 1 token"));
             }
         }
+        let cheapest = costs.transient.min(costs.throttled).min(costs.timed_out);
+        if config.capacity < cheapest {
+            return Err(ConfigError::new("capacity", config.capacity, "no retry would ever be granted"));
+        }
         Ok(Self { left: AtomicU64::new(config.capacity), config })
     }
 

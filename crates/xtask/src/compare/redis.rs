@@ -1,43 +1,19 @@
 //! `cargo xtask compare redis`: decisions on a real server beside an empty script.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::Value;
 
-use crate::run::{cargo, root};
+use super::{Options, bench, report_named, write};
+use crate::run::Outcome;
 
 /// Runs the bench `redis`, and writes docs/performance/redis.md unless told to be quick.
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let (mut quick, mut copy) = (false, None);
-    let mut rest = arguments.iter().map(String::as_str);
-    while let Some(argument) = rest.next() {
-        match argument {
-            "--quick" => quick = true,
-            "--json" => copy = Some(rest.next().ok_or("--json FILE")?.to_owned()),
-            other => return Err(format!("`{other}` is no option of `compare redis`")),
-        }
-    }
+pub(super) fn run(options: &Options) -> Outcome {
     crate::redis::provide()?;
-    let json = std::env::temp_dir().join(format!("stanchion-redis-{}.json", std::process::id()));
-    let json_path = json.to_str().ok_or("the temporary folder has no name in UTF-8")?;
-    let mut command =
-        vec!["bench", "--quiet", "-p", "stanchion-benches", "--bench", "redis", "--", "--json", json_path];
-    if quick {
-        command.push("--quick");
-    }
-    let measured = cargo(&command).and_then(|()| fs::read_to_string(&json).map_err(|error| error.to_string()));
-    fs::remove_file(&json).ok();
-    let measured = measured?;
-    if let Some(copy) = copy {
-        fs::write(&copy, &measured).map_err(|error| format!("{copy}: {error}"))?;
-    }
-    if quick {
+    let written = bench("redis", &[], &["--json"], options)?;
+    if options.quick {
         return Ok(());
     }
-    let rows = serde_json::from_str(&measured).map_err(|error| format!("the bench's figures: {error}"))?;
-    let report = Path::new(root()).join("docs/performance/redis.md");
-    fs::write(&report, markdown(&rows)).map_err(|error| format!("{}: {error}", report.display()))
+    let rows = serde_json::from_str(&written.concat()).map_err(|error| format!("the bench's figures: {error}"))?;
+    write(&report_named("redis", "md"), &markdown(&rows))
 }
 
 fn markdown(rows: &Value) -> String {

@@ -11,10 +11,8 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::{GENEROUS, SCARCE, workload};
 use crate::runs::{self, Run};
-use crate::workload;
-
-use super::{GENEROUS, SCARCE};
 
 fn units(count: u32) -> NonZeroU32 {
     NonZeroU32::new(count).expect("no quota of this file is 0")

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use stanchion_limit::{KeyedLimiter, Limiter, Quota};
 
+use super::{GENEROUS, SCARCE, workload};
 use crate::runs::{self, Run};
-use crate::workload;
-
-use super::{GENEROUS, SCARCE};
 
 fn generous() -> Limiter {
     let limiter = Limiter::per_second(1_000_000_000).burst(1_000_000_000).build().expect("a valid quota");
