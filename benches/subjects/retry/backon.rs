@@ -11,7 +11,7 @@ use crate::runs::{self, Run};
 
 pub(super) fn happy() -> Run {
     let policy = ExponentialBuilder::default().with_jitter();
-    runs::polled_once(async move || {
+    runs::polled(async move || {
         let result = succeed.retry(&policy).await;
         assert!(matches!(result, Ok(7)));
     })
@@ -21,7 +21,7 @@ pub(super) fn happy() -> Run {
 /// millisecond; the one of its documentation that is ready at once doesn't.
 pub(super) fn three_attempts() -> Run {
     let policy = ExponentialBuilder::default().with_min_delay(Duration::ZERO).with_max_times(2).with_jitter();
-    runs::polled_once(async move || {
+    runs::polled(async move || {
         let mut made = 0;
         let fails_twice = || {
             made += 1;

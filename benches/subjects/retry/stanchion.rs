@@ -11,16 +11,16 @@ use crate::runs::{self, Run};
 
 pub(super) fn retry_happy() -> Run {
     let retry = Retry::exponential();
-    runs::polled_once(async move || {
+    runs::polled(async move || {
         let result = retry.run(|_| succeed()).await;
         assert!(matches!(result, Ok(7)));
     })
 }
 
-/// No timer: a delay of zero isn't waited for.
+/// No timer: where the delay is zero, others on the thread have their turn.
 pub(super) fn three_attempts() -> Run {
     let retry = Retry::new(Backoff::exponential(Duration::ZERO)).max_attempts(3);
-    runs::polled_once(async move || {
+    runs::polled(async move || {
         let mut made = 0;
         let result = retry
             .run(|_| {
@@ -42,7 +42,7 @@ pub(super) fn pipeline_happy() -> Run {
         .attempt_timeout(ATTEMPT_TIMEOUT)
         .build()
         .expect("valid policies");
-    runs::polled_once(async move || {
+    runs::polled(async move || {
         let result = pipeline.run(|_| succeed()).await;
         assert!(matches!(result, Ok(7)));
     })

@@ -22,7 +22,8 @@ pub(super) fn pipeline_happy() -> Run {
             .layer(TimeLimiterLayer::builder().timeout_duration(TOTAL_TIMEOUT).build())
             .layer(BulkheadLayer::builder().max_concurrent_calls(size(AT_ONCE)).build().expect("a valid bulkhead"))
             .layer(retry())
-            // BREAKER: here, `CircuitBreakerLayer` of tower-resilience-circuitbreaker.
+            // BREAKER: here, of tower-resilience-circuitbreaker 0.14 (it fits):
+            // `CircuitBreakerLayer::builder().build().expect("a valid breaker")`.
             .layer(RateLimiterLayer::burst(size(PER_SECOND), size(PER_SECOND)).build().expect("a valid quota"))
             .layer(TimeLimiterLayer::builder().timeout_duration(ATTEMPT_TIMEOUT).build())
             .service(service_fn(|()| succeed())),
@@ -43,7 +44,7 @@ where
     S: Service<(), Response = u64> + 'static,
     S::Error: std::fmt::Debug,
 {
-    runs::polled_once(async move || {
+    runs::polled(async move || {
         let result = service.ready().await.expect("its services are always ready").call(()).await;
         assert!(matches!(result, Ok(7)));
     })

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, ConfigError, Moment, Outcome, Scope};
+use stanchion_core::{Attempt, ByError, Call, CallError, Classifier, Clock, ConfigError, Moment};
+#[cfg(feature = "tokio")]
+use stanchion_core::{Outcome, Scope};
 
 use crate::progress::{Next, Progress};
 use crate::{Classify, Retry};
@@ -181,7 +183,7 @@ impl<'a, C> Run<'a, C> {
             return Err(misconfigured(mistake));
         }
         if self.deadline.is_some_and(|deadline| deadline <= now()) {
-            return Err(CallError::TimedOut { after: Duration::ZERO, scope: Scope::Total });
+            return Err(CallError::TimedOut { after: Duration::ZERO, scope: stanchion_core::Scope::Total });
         }
         let mut progress = Progress::prepared(self.retry, &self.described());
         self.begin(&mut progress);
