@@ -134,10 +134,12 @@ pub(crate) fn cause(plan: &Plan, streak: u32, counts: &Counts, failed: bool, slo
         return None;
     }
     let whole = counts.whole(plan);
-    if failed && plan.failure_rate.is_some_and(|share| share.is_reached(counts.failed, whole)) {
+    // A mean is rounded at each call: a ten-millionth less is as much.
+    let slack = if matches!(plan.span, Span::Ewma { .. }) { u64::from(u32::MAX) / 10_000_000 } else { 0 };
+    if failed && plan.failure_rate.is_some_and(|share| share.is_reached(counts.failed + slack, whole)) {
         return Some(Cause::FailureRate);
     }
-    (slow && plan.slow_rate.is_some_and(|share| share.is_reached(counts.slow, whole))).then_some(Cause::SlowRate)
+    (slow && plan.slow_rate.is_some_and(|share| share.is_reached(counts.slow + slack, whole))).then_some(Cause::SlowRate)
 }
 
 /// A mean of zeros and ones as parts of 2^32 - 1, with one more that weighs a

@@ -148,13 +148,13 @@ fn research_5_a_hung_probes_slot_is_free_for_another() {
     rested(&breaker, &clock);
     let hung = breaker.try_acquire().unwrap();
     clock.advance(10 * SECOND);
-    let others: Vec<_> = (0..9).map(|_| breaker.try_acquire().unwrap()).collect();
+    let mut others: Vec<_> = (0..9).map(|_| breaker.try_acquire().unwrap()).collect();
     assert_eq!(breaker.try_acquire().unwrap_err().come_back_after(), Some(SECOND));
     clock.advance(20 * SECOND);
     let another = breaker.try_acquire().unwrap();
     assert!(breaker.try_acquire().is_err());
     hung.settle(Outcome::Success);
-    others.into_iter().take(5).for_each(|probe| probe.settle(Outcome::Success));
+    others.drain(..5).for_each(|probe| probe.settle(Outcome::Success));
     assert_eq!(breaker.state(), State::HalfOpen);
     another.settle(Outcome::Success);
     assert_eq!(breaker.state(), State::Closed);
