@@ -1,6 +1,7 @@
 //! Stanchion's policies as tower layers over HTTP.
 //!
-//! At present there is one, [`RateLimitLayer`]:
+//! [`RateLimitLayer`] stands before a service of one's own; [`BreakerLayer`] before
+//! one that is called.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -53,8 +54,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+mod breaker;
 mod key;
 mod rate_limit;
 
+pub use breaker::{BreakerFuture, BreakerLayer, BreakerService, ByStatus};
 pub use key::{ForwardedFor, Header, KeyExtractor, RequestHead};
 pub use rate_limit::{Headers, MissingKey, RateLimit, RateLimitFuture, RateLimitLayer};
