@@ -1,11 +1,11 @@
 //! Ours against a peer, in turns.
 //!
-//! `cargo bench -p stanchion-benches --bench compare -- limit [--json FILE] [--facts FILE] [--quick]`
+//! `cargo bench -p stanchion-benches --bench compare -- SUITE [--json FILE] [--facts FILE] [--quick]`
 //!
 //! For each case the two run in many short rounds, each round both, and each
 //! round in the other order; what slows the machine for a while slows both. The
 //! figures are the medians of the rounds, and their ratio. `cargo xtask compare
-//! limit` makes the report of them.
+//! SUITE` makes the report of them.
 
 #[path = "compare/alloc.rs"]
 mod alloc;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use options::Options;
 use output::{Figures, Weights};
 use pair::Rounds;
-use stanchion_benches::{Case, Contestant, LIMIT, STORES, Store};
+use stanchion_benches::{Case, Contestant, Store, Suite};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting::new();
@@ -48,14 +48,14 @@ fn compare(options: &Options) -> std::io::Result<()> {
     let rounds = if options.quick { Rounds::QUICK } else { Rounds::FULL };
     let mut all = Vec::new();
     println!("{}", output::HEADING);
-    for (name, ours, peer) in pairs() {
+    for (name, ours, peer) in pairs(options.suite) {
         let (ours_ns, peer_ns) = pair::measure(rounds, &mut (ours.start)(), &mut (peer.start)());
         let figures = Figures { case: name, ours_ns, peer: peer.name, peer_ns };
         println!("{figures}");
         all.push(figures);
     }
     println!();
-    let weights: Vec<Weights> = STORES.iter().map(weigh).collect();
+    let weights: Vec<Weights> = options.suite.stores.iter().map(weigh).collect();
     for each in &weights {
         println!("{each}");
     }
@@ -69,12 +69,13 @@ fn compare(options: &Options) -> std::io::Result<()> {
 }
 
 /// First each case against its peer, then against the others.
-fn pairs() -> impl Iterator<Item = (String, &'static Contestant, &'static Contestant)> {
+fn pairs(suite: &'static Suite) -> impl Iterator<Item = (String, &'static Contestant, &'static Contestant)> {
     let others = |case: &'static Case| {
         let row = move |peer: &'static Contestant| (format!("{}/{}", case.name, peer.name), &case.ours, peer);
         case.others.iter().map(row)
     };
-    LIMIT.iter().map(|case| (case.name.to_owned(), &case.ours, &case.peer)).chain(LIMIT.iter().flat_map(others))
+    let firsts = suite.cases.iter().map(|case| (case.name.to_owned(), &case.ours, &case.peer));
+    firsts.chain(suite.cases.iter().flat_map(others))
 }
 
 fn weigh(store: &Store) -> Weights {

@@ -150,9 +150,6 @@ impl IntoGate for BreakerBuilder {
 
 impl fmt::Debug for BreakerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerBuilder")
-            .field("name", &self.name)
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("BreakerBuilder").field("name", &self.name).field("config", &self.config).finish_non_exhaustive()
     }
 }

@@ -86,11 +86,7 @@ impl Breaker {
     ///
     /// # Cancellation
     /// As [`run`](Self::run).
-    pub async fn run_by<T, E, F, Fut>(
-        &self,
-        classifier: impl Classifier<T, E>,
-        operation: F,
-    ) -> Result<T, CallError<E>>
+    pub async fn run_by<T, E, F, Fut>(&self, classifier: impl Classifier<T, E>, operation: F) -> Result<T, CallError<E>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,

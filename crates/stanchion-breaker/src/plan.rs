@@ -39,10 +39,16 @@ pub struct Plan {
 /// A window, in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Span {
-    Count { calls: u32 },
-    Time { bucket_nanos: u64 },
+    Count {
+        calls: u32,
+    },
+    Time {
+        bucket_nanos: u64,
+    },
     /// The largest number that a call's weight is one part of.
-    Ewma { parts: u32 },
+    Ewma {
+        parts: u32,
+    },
 }
 
 /// A share of calls, in millionths.
@@ -58,7 +64,8 @@ impl Share {
     fn new(field: &'static str, rate: f64) -> Result<Self, ConfigError> {
         // NaN is neither.
         if !(rate > 0.0 && rate <= 1.0) {
-            let limit = if rate > 1.0 { "must be at most 1: more can never fail" } else { "must be above 0 and at most 1" };
+            let limit =
+                if rate > 1.0 { "must be at most 1: more can never fail" } else { "must be above 0 and at most 1" };
             return Err(ConfigError::new(field, rate, limit));
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
@@ -118,7 +125,8 @@ impl Plan {
             }
         };
         if !(1..=most).contains(&config.minimum_calls) {
-            let limit = format!("must be at least 1 and at most {most}: a window never holds more, so no rate could trip");
+            let limit =
+                format!("must be at least 1 and at most {most}: a window never holds more, so no rate could trip");
             return Err(ConfigError::new("minimum_calls", config.minimum_calls, limit));
         }
         let failure_rate = config.failure_rate.map(|rate| Share::new("failure_rate", rate)).transpose()?;

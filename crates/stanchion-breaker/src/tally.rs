@@ -108,9 +108,9 @@ impl Tally {
             }
             (Kind::Time(buckets), Span::Time { bucket_nanos }) => {
                 let number = now.as_nanos() / bucket_nanos;
-                let live = buckets.iter().filter(|bucket| {
-                    number.checked_sub(bucket.number).is_some_and(|age| age < u64::from(BUCKETS))
-                });
+                let live = buckets
+                    .iter()
+                    .filter(|bucket| number.checked_sub(bucket.number).is_some_and(|age| age < u64::from(BUCKETS)));
                 live.fold(Counts::default(), |sum, bucket| Counts {
                     calls: sum.calls + u64::from(bucket.calls),
                     failed: sum.failed + u64::from(bucket.failed),
@@ -139,7 +139,8 @@ pub(crate) fn cause(plan: &Plan, streak: u32, counts: &Counts, failed: bool, slo
     if failed && plan.failure_rate.is_some_and(|share| share.is_reached(counts.failed + slack, whole)) {
         return Some(Cause::FailureRate);
     }
-    (slow && plan.slow_rate.is_some_and(|share| share.is_reached(counts.slow + slack, whole))).then_some(Cause::SlowRate)
+    (slow && plan.slow_rate.is_some_and(|share| share.is_reached(counts.slow + slack, whole)))
+        .then_some(Cause::SlowRate)
 }
 
 /// A mean of zeros and ones as parts of 2^32 - 1, with one more that weighs a

@@ -152,20 +152,12 @@ impl Tape {
     #[inline]
     fn take_place(&self, tag: u32, calls: u32) -> Option<u32> {
         // The first lap is told from all later ones.
-        let (place, _) =
-            update(&self.head.place, tag, |place| if place + 1 == 2 * calls { calls } else { place + 1 })?;
+        let (place, _) = update(&self.head.place, tag, |place| if place + 1 == 2 * calls { calls } else { place + 1 })?;
         Some(if place >= calls { place - calls } else { place })
     }
 
     #[inline]
-    fn judge(
-        &self,
-        plan: &Plan,
-        tag: u32,
-        failed: bool,
-        slow: bool,
-        counts: impl Fn() -> Counts,
-    ) -> Option<Cause> {
+    fn judge(&self, plan: &Plan, tag: u32, failed: bool, slow: bool, counts: impl Fn() -> Counts) -> Option<Cause> {
         let mut streak = 0;
         if plan.consecutive.is_some() {
             (_, streak) = update(&self.head.streak, tag, |n| if failed { n.saturating_add(1) } else { 0 })?;

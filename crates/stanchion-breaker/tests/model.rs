@@ -138,9 +138,8 @@ impl Naive {
         }
         let hangs_at = |probe: &(Duration, Option<Verdict>)| probe.0 + self.config.probe_max_wait;
         let waiting = |probe: &&(Duration, Option<Verdict>)| probe.1.is_none() && now < hangs_at(probe);
-        let answered = |probe: &&(Duration, Option<Verdict>)| {
-            matches!(probe.1, Some(Verdict::Success | Verdict::Failure))
-        };
+        let answered =
+            |probe: &&(Duration, Option<Verdict>)| matches!(probe.1, Some(Verdict::Success | Verdict::Failure));
         let taken = self.probes.iter().filter(|probe| waiting(probe) || answered(probe)).count();
         if taken >= self.config.probes as usize {
             let eldest = self.probes.iter().filter(waiting).map(hangs_at).min();

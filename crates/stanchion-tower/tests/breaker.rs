@@ -22,8 +22,7 @@ async fn send(layer: BreakerLayer, key: &str, status: StatusCode) -> Result<Stat
 
 #[tokio::test]
 async fn each_key_has_its_breaker() {
-    let hosts: Arc<KeyedBreaker> =
-        Arc::new(Breaker::builder("hosts").consecutive_failures(2).keyed().build().unwrap());
+    let hosts: Arc<KeyedBreaker> = Arc::new(Breaker::builder("hosts").consecutive_failures(2).keyed().build().unwrap());
     let layer = || BreakerLayer::new(hosts.clone()).key(Header::new("host").unwrap());
     for _ in 0..2 {
         assert_eq!(send(layer(), "sick", StatusCode::BAD_GATEWAY).await.unwrap(), 502);

@@ -26,7 +26,7 @@ cargo xtask COMMAND
   scratch            a crate outside the workspace that uses stanchion-limit alone, written from its docs
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
-  compare WHAT       limit: beside governor and others; redis: beside an empty script
+  compare WHAT       a suite, beside its peers: limit; redis: beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
 ";
 
@@ -76,10 +76,7 @@ fn ci() -> Outcome {
         ("scratch", scratch::run),
         ("loom", loom),
         ("fuzz", || fuzz::run(&[])),
-        ("compare", || {
-            compare::run(&["limit".into(), "--quick".into()])?;
-            compare::run(&["redis".into(), "--quick".into()])
-        }),
+        ("compare", compare::all_quickly),
     ];
     for (name, step) in steps {
         let step_began = std::time::Instant::now();

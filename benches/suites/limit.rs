@@ -1,4 +1,4 @@
-//! The cases, and who takes part in each.
+//! The rate limiters.
 
 mod floor;
 mod governor;
@@ -6,8 +6,7 @@ mod leaky_bucket;
 mod ratelimit;
 mod stanchion;
 
-use std::any::Any;
-
+use super::{Case, Contestant, Store, Suite};
 use crate::Run;
 
 /// A quota per key and second that is never used up.
@@ -15,27 +14,8 @@ const GENEROUS: u32 = 100_000_000;
 /// One that the most frequent keys use up.
 const SCARCE: u32 = 1_000;
 
-/// A case of the comparison: something that each contestant does.
-#[derive(Debug)]
-pub struct Case {
-    /// The name under which figures of different days are compared.
-    pub name: &'static str,
-    /// Ours.
-    pub ours: Contestant,
-    /// The peer that the case is about.
-    pub peer: Contestant,
-    /// Other peers.
-    pub others: &'static [Contestant],
-}
-
-/// Who does it.
-#[derive(Debug)]
-pub struct Contestant {
-    /// The crate's name.
-    pub name: &'static str,
-    /// Makes a new limiter, and a loop of checks of it.
-    pub start: fn() -> Run,
-}
+/// The suite `limit`.
+pub(super) static SUITE: Suite = Suite { name: "limit", cases: &CASES, stores: &STORES };
 
 /// The cases of the rate limiters.
 ///
@@ -43,7 +23,7 @@ pub struct Contestant {
 /// refused. Refused: 1 an hour, which has been taken. Keyed: 10^8 a second and
 /// 1,000 at once for each of 100,000 keys that were all seen before, so that none
 /// is refused; mixed: 1,000 a second, so that about half of the checks are.
-pub static LIMIT: [Case; 7] = [
+static CASES: [Case; 7] = [
     Case {
         name: "limit/direct-allow",
         ours: stanchion(stanchion::direct_allow),
@@ -104,23 +84,8 @@ const fn ratelimit(start: fn() -> Run) -> Contestant {
     Contestant { name: "ratelimit", start }
 }
 
-/// A keyed store of ours and one of a peer, to be weighed.
-#[derive(Debug)]
-pub struct Store {
-    /// What is weighed.
-    pub name: &'static str,
-    /// How many keys are in it.
-    pub keys: fn() -> usize,
-    /// Makes ours, with all keys in it.
-    pub ours: fn() -> Box<dyn Any>,
-    /// The peer's name.
-    pub peer: &'static str,
-    /// Makes the peer's, with all keys in it.
-    pub peers: fn() -> Box<dyn Any>,
-}
-
 /// The stores of the keyed rate limiters.
-pub static STORES: [Store; 2] = [
+static STORES: [Store; 2] = [
     Store {
         name: "limit/keyed-u64",
         keys: || crate::workload::numbers().keys.len(),
@@ -136,19 +101,3 @@ pub static STORES: [Store; 2] = [
         peers: || Box::new(governor::filled_string()),
     },
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each subject asserts by itself that its limiter does what the case says.
-    #[test]
-    fn every_contestant_runs() {
-        for case in &LIMIT {
-            for contestant in [&case.ours, &case.peer].into_iter().chain(case.others) {
-                let mut run = (contestant.start)();
-                assert!(!run(1_000).is_zero(), "{} of {}", contestant.name, case.name);
-            }
-        }
-    }
-}
