@@ -1,5 +1,6 @@
 //! The suites: what is compared, and who takes part.
 
+mod breaker;
 mod limit;
 
 use std::any::Any;
@@ -20,7 +21,7 @@ pub struct Suite {
 }
 
 /// All suites.
-pub static SUITES: [&Suite; 1] = [&limit::SUITE];
+pub static SUITES: [&Suite; 2] = [&limit::SUITE, &breaker::SUITE];
 
 /// A case of the comparison: something that each contestant does.
 #[derive(Debug)]

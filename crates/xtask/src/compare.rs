@@ -1,5 +1,6 @@
 //! `cargo xtask compare`: ours beside the peers, measured in turns.
 
+mod breaker;
 mod limit;
 mod redis;
 mod suite;
@@ -8,7 +9,7 @@ use suite::Prose;
 
 /// The suites of `benches/suites.rs`. A new one is its prose in a file here, and a
 /// place in this list.
-const SUITES: [&Prose; 1] = [&limit::PROSE];
+const SUITES: [&Prose; 2] = [&limit::PROSE, &breaker::PROSE];
 
 /// Runs the comparison that `args` name, those after `compare`.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {

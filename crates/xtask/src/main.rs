@@ -26,7 +26,7 @@ cargo xtask COMMAND
   scratch            a crate outside the workspace that uses stanchion-limit alone, written from its docs
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
-  compare WHAT       a suite, beside its peers: limit; redis: beside an empty script
+  compare WHAT       a suite, beside its peers: limit, breaker; redis: beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
 ";
 
