@@ -211,10 +211,23 @@ impl Breaker {
         self.notices.subscribe()
     }
 
-    /// Opens it because the fleet has opened.
+    /// Opens it because the fleet has opened: which opening that is, or `None` if it
+    /// was open already.
     #[cfg(feature = "fleet")]
-    pub(crate) fn join_fleet_open(&self) {
-        self.step(Event::Fleet);
+    pub(crate) fn join_fleet_open(&self) -> Option<u64> {
+        let mut core = self.lock();
+        let (_, change) = self.step_locked(&mut core, Event::Fleet);
+        let opened = core.machine.opened;
+        drop(core);
+        self.tell(change);
+        change.map(|_| opened)
+    }
+
+    /// The state, and how often it has opened.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn opening(&self) -> (State, u64) {
+        let core = self.lock();
+        (core.machine.state(), core.machine.opened)
     }
 
     /// Begins to count what a fleet wants to know.

@@ -71,8 +71,11 @@
 mod breaker;
 mod builder;
 mod config;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod keyed;
 mod machine;
+mod memory;
 mod notices;
 mod permit;
 mod plan;
@@ -84,8 +87,11 @@ mod trace;
 pub use breaker::{Breaker, BreakerSnapshot};
 pub use builder::BreakerBuilder;
 pub use config::{Abandoned, BreakerConfig, Permanent, Window};
+#[cfg(feature = "fleet")]
+pub use fleet::Sharing;
 pub use keyed::{KeyedBreaker, KeyedBreakerBuilder, KeyedSnapshot};
 pub use machine::{Cause, Change, State};
+pub use memory::MemoryTripStore;
 #[cfg(feature = "watch")]
 pub use notices::Status;
 pub use permit::BreakerPermit;

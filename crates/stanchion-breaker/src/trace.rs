@@ -19,3 +19,19 @@ pub(crate) fn changed(name: &str, change: &Change) {
     }
     let _ = (name, change);
 }
+
+/// The store of a fleet gives no answer; until it does the breaker is on its own.
+#[cfg(feature = "fleet")]
+pub(crate) fn not_sharing(name: &str, error: Option<&stanchion_core::StoreError>) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(breaker = name, error = error.map(tracing::field::display), "trip store gave no answer");
+    let _ = (name, error);
+}
+
+/// The store answers again.
+#[cfg(feature = "fleet")]
+pub(crate) fn sharing_again(name: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(breaker = name, "trip store answers again");
+    let _ = name;
+}
