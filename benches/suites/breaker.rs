@@ -20,7 +20,7 @@ static CASES: [Case; 6] = [
         name: "breaker/closed-count",
         ours: ours(stanchion::closed_count),
         peer: Contestant { name: "recloser", start: recloser::closed },
-        others: &[failsafe(failsafe::closed_consecutive)],
+        others: &[failsafe(failsafe::closed_default)],
     },
     Case {
         name: "breaker/closed-time",

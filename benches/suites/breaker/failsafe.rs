@@ -1,4 +1,5 @@
-//! failsafe: five consecutive failures, or a success rate over a time window.
+//! failsafe: its default policy, five consecutive failures, or a success rate over a
+//! time window.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -28,8 +29,10 @@ fn time() -> StateMachine<impl FailurePolicy, ()> {
     breaker
 }
 
-pub(super) fn closed_consecutive() -> Run {
-    let breaker = consecutive();
+/// Its default: five consecutive failures, or less than 0.8 of 30 s succeed.
+pub(super) fn closed_default() -> Run {
+    let breaker = Config::new().build();
+    assert!((0..200).all(|_| call(&breaker)));
     runs::one_thread(move || {
         black_box(call(&breaker));
     })

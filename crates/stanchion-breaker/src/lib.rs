@@ -53,8 +53,8 @@
 //!
 //! # What it costs
 //! A closed breaker with a count window: one compare-and-swap for a success, no lock
-//! and no clock. A [`Breaker`] takes half a KiB and a bit for each call of its
-//! window; a key of a [`KeyedBreaker`] some 200 bytes.
+//! and no clock. A [`Breaker`] takes about a KiB, and two bits for each call of its
+//! window and rate; a key of a [`KeyedBreaker`] some 220 bytes with the default window.
 //!
 //! # Features
 //! | feature | what it adds |
@@ -107,3 +107,6 @@ pub mod pure {
     pub use crate::plan::{Plan, Verdict};
     pub use crate::tally::{Counts, Tally};
 }
+
+#[cfg(all(test, stanchion_loom))]
+mod loom_tests;

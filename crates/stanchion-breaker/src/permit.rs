@@ -23,6 +23,11 @@ impl<'a> BreakerPermit<'a> {
         Self { breaker, ticket: Some(ticket), began }
     }
 
+    /// The breaker's generation when it let the call pass.
+    pub fn generation(&self) -> u64 {
+        self.ticket.as_ref().map_or(0, Ticket::generation)
+    }
+
     /// Tells the breaker how the call ended.
     #[inline]
     pub fn settle(mut self, outcome: Outcome) {

@@ -6,4 +6,4 @@ mod layer;
 
 pub use classify::ByStatus;
 pub use future::BreakerFuture;
-pub use layer::{BreakerLayer, BreakerService};
+pub use layer::{BreakerKey, BreakerLayer, BreakerService, ByKey, NoKey};

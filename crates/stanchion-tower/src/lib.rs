@@ -58,6 +58,6 @@ mod breaker;
 mod key;
 mod rate_limit;
 
-pub use breaker::{BreakerFuture, BreakerLayer, BreakerService, ByStatus};
+pub use breaker::{BreakerFuture, BreakerKey, BreakerLayer, BreakerService, ByKey, ByStatus, NoKey};
 pub use key::{ForwardedFor, Header, KeyExtractor, RequestHead};
 pub use rate_limit::{Headers, MissingKey, RateLimit, RateLimitFuture, RateLimitLayer};

@@ -7,10 +7,14 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode};
 use stanchion_breaker::{Breaker, KeyedBreaker, Outcome, State};
 use stanchion_core::CallError;
-use stanchion_tower::{BreakerLayer, ByStatus, Header};
+use stanchion_tower::{BreakerLayer, ByKey, ByStatus, Header};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-async fn send(layer: BreakerLayer, key: &str, status: StatusCode) -> Result<StatusCode, CallError<Infallible>> {
+async fn send(
+    layer: BreakerLayer<ByStatus, ByKey>,
+    key: &str,
+    status: StatusCode,
+) -> Result<StatusCode, CallError<Infallible>> {
     let mut service = ServiceBuilder::new().layer(layer).service_fn(move |_: Request<()>| {
         let mut response = Response::new(());
         *response.status_mut() = status;

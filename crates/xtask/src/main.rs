@@ -128,7 +128,7 @@ fn test(arguments: &[String]) -> Outcome {
     cargo(&command)?;
     if arguments.is_empty() {
         // Once more where features change what is compiled.
-        for package in ["stanchion-core", "stanchion-limit"] {
+        for package in ["stanchion-core", "stanchion-limit", "stanchion-breaker"] {
             cargo(&["test", "--quiet", "-p", package, "--all-features"])?;
         }
     }
@@ -136,14 +136,19 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
-    cargo(&["run", "--quiet", "--example", "limiter"])?;
+    for example in ["limiter", "breaker"] {
+        cargo(&["run", "--quiet", "--example", example])?;
+    }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
 fn loom() -> Outcome {
-    run::with_environment(
-        "cargo",
-        &["test", "-p", "stanchion-limit", "--release", "--lib", "--target-dir", "target/loom", "loom_"],
-        &[("RUSTFLAGS", "--cfg stanchion_loom")],
-    )
+    for package in ["stanchion-limit", "stanchion-breaker"] {
+        run::with_environment(
+            "cargo",
+            &["test", "-p", package, "--release", "--lib", "--target-dir", "target/loom", "loom_"],
+            &[("RUSTFLAGS", "--cfg stanchion_loom")],
+        )?;
+    }
+    Ok(())
 }

@@ -1,10 +1,11 @@
 //! The layer and its service.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::Request;
 use stanchion_core::{Admission, Call, CallError, Classifier, Gate, Rejection, RejectionKind};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -13,7 +14,7 @@ use super::classify::ByStatus;
 use super::future::{BreakerFuture, Held};
 use crate::{KeyExtractor, RequestHead};
 
-/// Lets requests pass a circuit breaker on their way out: what it refuses is
+/// Lets requests, of HTTP or of any other kind, pass a circuit breaker on their way out: what it refuses is
 /// [`CallError::Rejected`], with the time after which to come back, and never
 /// reaches the inner service.
 ///
@@ -23,7 +24,7 @@ use crate::{KeyExtractor, RequestHead};
 /// body ends isn't seen.
 ///
 /// # Defaults
-/// [`ByStatus`]; no key.
+/// [`ByStatus`], which is for HTTP; no key.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -49,38 +50,64 @@ use crate::{KeyExtractor, RequestHead};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct BreakerLayer<C = ByStatus> {
+pub struct BreakerLayer<C = ByStatus, K = NoKey> {
     gate: Arc<dyn Gate>,
     classifier: C,
-    key: Option<Arc<dyn KeyExtractor>>,
+    key: K,
+}
+
+/// All requests ask the breaker of the empty key, which is what any breaker but a
+/// keyed one has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoKey;
+
+/// An HTTP request asks the breaker of the key that the extractor finds.
+#[derive(Clone)]
+pub struct ByKey(Arc<dyn KeyExtractor>);
+
+/// Whose breaker a request asks.
+pub trait BreakerKey<Req> {
+    /// The key; empty where it has none.
+    fn key<'r>(&self, request: &'r Req) -> Cow<'r, [u8]>;
+}
+
+impl<Req> BreakerKey<Req> for NoKey {
+    fn key<'r>(&self, _: &'r Req) -> Cow<'r, [u8]> {
+        Cow::Borrowed(&[])
+    }
+}
+
+impl<B> BreakerKey<Request<B>> for ByKey {
+    fn key<'r>(&self, request: &'r Request<B>) -> Cow<'r, [u8]> {
+        self.0.key(&RequestHead::of(request)).unwrap_or_default()
+    }
 }
 
 impl BreakerLayer {
     /// Asks `gate`, and tells it each response's status.
     pub fn new(gate: impl Gate + 'static) -> Self {
-        Self { gate: Arc::new(gate), classifier: ByStatus, key: None }
+        Self { gate: Arc::new(gate), classifier: ByStatus, key: NoKey }
     }
 }
 
-impl<C> BreakerLayer<C> {
+impl<C, K> BreakerLayer<C, K> {
     /// How a response or an error counts. It is cloned for each request; an `Arc`'s
     /// contents or a function are cheap.
-    pub fn classify_by<D>(self, classifier: D) -> BreakerLayer<D> {
+    pub fn classify_by<D>(self, classifier: D) -> BreakerLayer<D, K> {
         BreakerLayer { gate: self.gate, classifier, key: self.key }
     }
 
-    /// Whose breaker a request asks, for a keyed one. A request without a key asks
-    /// that of the empty key. Default: all of them do.
-    pub fn key(mut self, extractor: impl KeyExtractor + 'static) -> Self {
-        self.key = Some(Arc::new(extractor));
-        self
+    /// Whose breaker an HTTP request asks, for a keyed one. A request without a key
+    /// asks that of the empty key. Default: all of them do.
+    pub fn key(self, extractor: impl KeyExtractor + 'static) -> BreakerLayer<C, ByKey> {
+        BreakerLayer { gate: self.gate, classifier: self.classifier, key: ByKey(Arc::new(extractor)) }
     }
 }
 
-impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
-    type Service = BreakerService<S, C>;
+impl<S, C: Clone, K: Clone> Layer<S> for BreakerLayer<C, K> {
+    type Service = BreakerService<S, Self>;
 
-    fn layer(&self, inner: S) -> BreakerService<S, C> {
+    fn layer(&self, inner: S) -> BreakerService<S, Self> {
         BreakerService { inner, layer: self.clone() }
     }
 }
@@ -91,17 +118,18 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
 /// Dropping the response future drops the inner call, and the breaker is told that
 /// it was abandoned.
 #[derive(Clone)]
-pub struct BreakerService<S, C = ByStatus> {
+pub struct BreakerService<S, L = BreakerLayer> {
     inner: S,
-    layer: BreakerLayer<C>,
+    layer: L,
 }
 
-impl<S, C, B, R> Service<Request<B>> for BreakerService<S, C>
+impl<S, C, K, Req> Service<Req> for BreakerService<S, BreakerLayer<C, K>>
 where
-    S: Service<Request<B>, Response = Response<R>>,
-    C: Classifier<Response<R>, S::Error> + Clone,
+    S: Service<Req>,
+    C: Classifier<S::Response, S::Error> + Clone,
+    K: BreakerKey<Req>,
 {
-    type Response = Response<R>;
+    type Response = S::Response;
     type Error = CallError<S::Error>;
     type Future = BreakerFuture<S::Future, C>;
 
@@ -109,11 +137,11 @@ where
         self.inner.poll_ready(context).map_err(|error| CallError::Inner { error, attempts: 1 })
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
         let BreakerLayer { gate, classifier, key } = &self.layer;
-        let head = RequestHead::of(&request);
-        let key = key.as_ref().and_then(|extractor| extractor.key(&head)).unwrap_or_default();
-        match gate.try_admit(&Call::new().key(&key)) {
+        let admission = gate.try_admit(&Call::new().key(&key.key(&request)));
+        match admission {
             Admission::Admitted(ticket) => {
                 let held = Held::new(gate.clone(), ticket);
                 BreakerFuture::passed(self.inner.call(request), held, classifier.clone())
@@ -124,13 +152,19 @@ where
     }
 }
 
-impl<C> fmt::Debug for BreakerLayer<C> {
+impl<C, K> fmt::Debug for BreakerLayer<C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerLayer").field("keyed", &self.key.is_some()).finish_non_exhaustive()
+        f.debug_struct("BreakerLayer").finish_non_exhaustive()
     }
 }
 
-impl<S: fmt::Debug, C> fmt::Debug for BreakerService<S, C> {
+impl fmt::Debug for ByKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByKey")
+    }
+}
+
+impl<S: fmt::Debug, L> fmt::Debug for BreakerService<S, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BreakerService").field("inner", &self.inner).finish_non_exhaustive()
     }
