@@ -53,7 +53,9 @@ fn loom_at_rest_the_count_is_that_of_the_bits() {
         // A ring of one: every call is a lap.
         let plan = Plan::new(&config(Window::count(1), 1)).unwrap();
         let tape = Arc::new(Tape::new(&plan, 1));
-        let record = |tape: &Tape, failed| drop(tape.record(&plan, 1, Moment::default, failed, false));
+        let record = move |tape: &Tape, failed: bool| {
+            let _ = tape.record(&plan, 1, Moment::default, failed, false);
+        };
         let other = {
             let tape = tape.clone();
             thread::spawn(move || {

@@ -91,8 +91,10 @@ impl Tape {
     pub(crate) fn begin(&self, generation: u64) {
         let Head { place, failed, slow, streak } = &self.head;
         for word in [place, failed, slow, streak] {
-            // Relaxed: the generation is published after this, by a Release.
-            word.store(joined(tag(generation), 0), Ordering::Relaxed);
+            // Relaxed: the generation is published after this, by a Release. A swap, like all
+            // that is done to these words: so there is one order of them, and a late
+            // one finds the new tag.
+            word.swap(joined(tag(generation), 0), Ordering::Relaxed);
         }
     }
 
@@ -170,8 +172,8 @@ impl Tape {
 
     fn ring_counts(&self, calls: u32) -> Counts {
         // In this order, so that no failure is seen without its call; see `put`.
-        let failed = low(self.head.failed.load(Ordering::Acquire));
-        let slow = low(self.head.slow.load(Ordering::Acquire));
+        let failed = bits(low(self.head.failed.load(Ordering::Acquire)));
+        let slow = bits(low(self.head.slow.load(Ordering::Acquire)));
         let filled = low(self.head.place.load(Ordering::Relaxed)).min(calls);
         Counts { calls: filled.into(), failed: failed.into(), slow: slow.into() }
     }
@@ -226,7 +228,8 @@ fn put(ring: &[AtomicU64], count: &AtomicU64, tag: u32, place: u32, bit: bool) -
         }
     };
     if was != bit {
-        update(count, tag, |count| if bit { count + 1 } else { count.saturating_sub(1) })?;
+        // Wrapping: whoever takes a bit away may come before the one who counts it.
+        update(count, tag, |count| if bit { count.wrapping_add(1) } else { count.wrapping_sub(1) })?;
     }
     Some(())
 }
@@ -273,6 +276,11 @@ fn bump(word: &AtomicU64, number: u32) -> bool {
             Err(now) => seen = now,
         }
     }
+}
+
+/// A count of bits, which is below 0 for as long as somebody has not yet counted one.
+fn bits(count: u32) -> u32 {
+    if count < 1 << 31 { count } else { 0 }
 }
 
 fn number(now: Moment, bucket_nanos: u64, generation: u64) -> u32 {
