@@ -113,7 +113,8 @@ impl Breaker {
 
     /// The state now. A breaker whose rest is over is open until the next call.
     pub fn state(&self) -> State {
-        state_of(self.control.load(Ordering::Acquire))
+        // Relaxed: it says how it was; what comes of it is decided elsewhere.
+        state_of(self.control.load(Ordering::Relaxed))
     }
 
     /// The right to make one call, if the breaker lets it pass. Settle it with the
@@ -137,7 +138,8 @@ impl Breaker {
     /// The same, of a call that took so long.
     #[inline]
     pub fn record_after(&self, outcome: Outcome, elapsed: Duration) {
-        self.conclude(self.control.load(Ordering::Acquire) >> 3, 0, outcome, elapsed);
+        // Relaxed: as in `admit`.
+        self.conclude(self.control.load(Ordering::Relaxed) >> 3, 0, outcome, elapsed);
     }
 
     /// Puts it into a state, whatever it is in. `Closed` is a [`reset`](Self::reset);
@@ -247,8 +249,8 @@ impl Breaker {
 
     #[inline]
     fn admit(&self) -> Result<Ticket, Rejection> {
-        // Acquire: whoever sees a generation sees its window and its settings.
-        let control = self.control.load(Ordering::Acquire);
+        // Relaxed: its window is only looked at when the call is settled.
+        let control = self.control.load(Ordering::Relaxed);
         match state_of(control) {
             State::Closed | State::Disabled | State::Shadow => Ok(Ticket::new(control >> 3)),
             State::Open => self.refuse_or_probe(),
@@ -280,6 +282,7 @@ impl Breaker {
 
     #[inline]
     pub(crate) fn conclude(&self, generation: u64, note: u64, outcome: Outcome, elapsed: Duration) {
+        // Acquire: whoever sees a generation sees its window begun, and its settings.
         let control = self.control.load(Ordering::Acquire);
         if control >> 3 != generation {
             return;

@@ -171,9 +171,9 @@ impl Tape {
     }
 
     fn ring_counts(&self, calls: u32) -> Counts {
-        // In this order, so that no failure is seen without its call; see `put`.
-        let failed = bits(low(self.head.failed.load(Ordering::Acquire)));
-        let slow = bits(low(self.head.slow.load(Ordering::Acquire)));
+        // Relaxed: whoever has counted a failure has seen the places before it; see `update`.
+        let failed = bits(low(self.head.failed.load(Ordering::Relaxed)));
+        let slow = bits(low(self.head.slow.load(Ordering::Relaxed)));
         let filled = low(self.head.place.load(Ordering::Relaxed)).min(calls);
         Counts { calls: filled.into(), failed: failed.into(), slow: slow.into() }
     }
@@ -181,9 +181,9 @@ impl Tape {
     fn bucket_counts(&self, number: u32) -> Counts {
         let mut sum = Counts::default();
         for bucket in &self.buckets {
-            // Acquire, and the calls last: as in a ring.
+            // Relaxed, and the calls last: as in a ring.
             let within = |word: &AtomicU64| {
-                let word = word.load(Ordering::Acquire);
+                let word = word.load(Ordering::Relaxed);
                 if number.wrapping_sub(high(word)) < BUCKETS { u64::from(low(word)) } else { 0 }
             };
             sum.failed += within(&bucket.failed);
