@@ -77,6 +77,7 @@ mod keyed;
 mod machine;
 mod memory;
 mod notices;
+mod outlier;
 mod permit;
 mod plan;
 mod sync;
@@ -94,6 +95,7 @@ pub use machine::{Cause, Change, State};
 pub use memory::MemoryTripStore;
 #[cfg(feature = "watch")]
 pub use notices::Status;
+pub use outlier::{OutlierConfig, Outliers};
 pub use permit::BreakerPermit;
 
 pub use stanchion_core::{
