@@ -1,5 +1,7 @@
 //! One breaker.
 
+mod snapshot;
+
 use std::fmt;
 use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use stanchion_core::{
     Admission, Call, Clock, ConfigError, Gate, Name, Outcome, Random, RandomRun, Rejection, RejectionKind, Ticket,
 };
 
+pub use snapshot::BreakerSnapshot;
+
 use crate::builder::BreakerBuilder;
 use crate::config::BreakerConfig;
 use crate::machine::{Change, Event, Machine, Reply, State};
@@ -15,7 +19,6 @@ use crate::notices::Notices;
 use crate::permit::BreakerPermit;
 use crate::plan::{Plan, Verdict};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use crate::tally::Counts;
 use crate::tape::Tape;
 
 /// A circuit breaker: it opens when too many calls fail, refuses calls while it is
@@ -180,31 +183,6 @@ impl Breaker {
         drop(core);
         self.tell(change);
         Ok(())
-    }
-
-    /// How it stands now.
-    pub fn snapshot(&self) -> BreakerSnapshot {
-        let core = self.lock();
-        let Edition { plan, tape, .. } = self.edition();
-        let state = core.machine.state();
-        let counts = match state {
-            State::Closed | State::Shadow => tape.counts(plan, core.machine.generation(), || self.clock.now()),
-            _ => Counts::default(),
-        };
-        let rate = |part: u64| part as f64 / counts.whole(plan).max(1) as f64;
-        BreakerSnapshot {
-            name: self.name().to_owned(),
-            state,
-            generation: core.machine.generation(),
-            calls: counts.calls,
-            failure_rate: rate(counts.failed),
-            slow_rate: rate(counts.slow),
-            retry_after: core.machine.until().map(|until| until - self.clock.now()),
-            opened: core.machine.opened,
-            // Relaxed: a count for humans.
-            rejected: self.rejected.load(Ordering::Relaxed),
-            bytes: size_of::<Self>() + tape.bytes(),
-        }
     }
 
     /// Its state as a channel, which always has the latest one.
@@ -397,33 +375,6 @@ impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Breaker").field("name", &self.name).field("state", &self.state()).finish_non_exhaustive()
     }
-}
-
-/// How a [`Breaker`] stands.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct BreakerSnapshot {
-    /// The breaker's name.
-    pub name: String,
-    /// The state.
-    pub state: State,
-    /// Grows with each transition.
-    pub generation: u64,
-    /// The calls in the window; 0 unless calls are counted now.
-    pub calls: u64,
-    /// The share of them that failed, 0 to 1.
-    pub failure_rate: f64,
-    /// The share of them that was slow, 0 to 1.
-    pub slow_rate: f64,
-    /// The rest of the open time, while it is open.
-    pub retry_after: Option<Duration>,
-    /// How often it has opened.
-    pub opened: u64,
-    /// How many calls it has refused.
-    pub rejected: u64,
-    /// The memory that it takes.
-    pub bytes: usize,
 }
 
 /// The generation, above three bits for the state.

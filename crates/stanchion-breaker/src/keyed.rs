@@ -1,23 +1,25 @@
 //! A breaker for each key.
 
-use std::collections::HashMap;
+mod builder;
+mod shard;
+
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, Call, Clock, ConfigError, Gate, IntoGate, Moment, Name, Outcome, Permit, Random, Rejection,
-    RejectionKind, Ticket,
+    Admission, Call, Clock, ConfigError, Gate, Moment, Name, Outcome, Permit, Random, Rejection, RejectionKind, Ticket,
 };
 
+pub use builder::KeyedBreakerBuilder;
+use shard::{Shard, Slot};
+
 use crate::config::BreakerConfig;
-use crate::machine::{Change, Event, Machine, Reply, State};
-use crate::notices::{Listener, Notices};
+use crate::machine::{Change, Event, Reply, State};
+use crate::notices::Notices;
 use crate::plan::{Plan, Verdict};
-use crate::tally::Tally;
 
 /// A circuit breaker for each key, of **at most
 /// [`max_keys`](KeyedBreakerBuilder::max_keys)** keys: hosts, tenants, whatever
@@ -60,27 +62,8 @@ pub struct KeyedBreaker {
     evicted: AtomicU64,
 }
 
-struct Shard {
-    plan: Plan,
-    index: HashMap<u64, u32>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    /// Where the search for somebody to forget goes on.
-    hand: usize,
-}
-
-struct Slot {
-    hash: u64,
-    machine: Machine,
-    /// `None` where nobody lives.
-    tally: Option<Tally>,
-    last: Moment,
-}
-
 /// Locks. A note has six bits for the shard.
 const SHARDS: usize = 64;
-/// A new key looks at so many others for one to forget.
-const GLANCES: usize = 8;
 /// The note of a call that isn't counted.
 const UNTRACKED: u64 = u64::MAX;
 
@@ -273,84 +256,6 @@ impl Gate for KeyedBreaker {
     }
 }
 
-impl Shard {
-    fn find(&mut self, hash: u64) -> Option<&mut Slot> {
-        let place = *self.index.get(&hash)?;
-        self.slots.get_mut(place as usize)
-    }
-
-    fn step(&mut self, place: usize, now: Moment, chance: f64, event: Event) -> (Reply, Option<Change>) {
-        let Slot { machine, tally, .. } = &mut self.slots[place];
-        let before = machine.generation();
-        let (next, reply, change) = machine.clone().step(&self.plan, now, chance, event);
-        *machine = next;
-        if machine.generation() != before {
-            *tally = Some(Tally::new(&self.plan));
-        }
-        (reply, change)
-    }
-
-    fn move_in(&mut self, hash: u64, now: Moment) -> usize {
-        let tally = Some(Tally::new(&self.plan));
-        let place = match self.free.pop() {
-            Some(place) => {
-                let slot = &mut self.slots[place as usize];
-                // Later than whatever the last one here has admitted.
-                let machine = Machine::new(slot.machine.generation(), now);
-                *slot = Slot { hash, machine, tally, last: now };
-                place as usize
-            }
-            None => {
-                self.slots.push(Slot { hash, machine: Machine::new(0, now), tally, last: now });
-                self.slots.len() - 1
-            }
-        };
-        self.index.insert(hash, u32::try_from(place).expect("at most 2^24 keys"));
-        place
-    }
-
-    fn move_out(&mut self, place: usize) {
-        let slot = &mut self.slots[place];
-        slot.tally = None;
-        self.index.remove(&slot.hash);
-        self.free.push(u32::try_from(place).expect("at most 2^24 keys"));
-    }
-
-    /// The next one, if nobody has used it in a while.
-    fn idle(&mut self, now: Moment, idle_after: Duration) -> Option<usize> {
-        let place = self.turn()?;
-        let slot = &self.slots[place];
-        (slot.tally.is_some() && !is_forced(slot) && now - slot.last >= idle_after).then_some(place)
-    }
-
-    /// Of the next few closed ones, that which was longest unused.
-    fn least_used(&mut self) -> Option<usize> {
-        let mut found: Option<usize> = None;
-        for _ in 0..GLANCES {
-            let place = self.turn()?;
-            let slot = &self.slots[place];
-            let is_closed = slot.tally.is_some() && slot.machine.state() == State::Closed;
-            if is_closed && found.is_none_or(|best| slot.last < self.slots[best].last) {
-                found = Some(place);
-            }
-        }
-        found
-    }
-
-    fn turn(&mut self) -> Option<usize> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        self.hand = (self.hand + 1) % self.slots.len();
-        Some(self.hand)
-    }
-}
-
-/// Somebody has put it there, and nobody but somebody may forget it.
-fn is_forced(slot: &Slot) -> bool {
-    matches!(slot.machine.state(), State::ForcedOpen | State::Disabled | State::Shadow)
-}
-
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     // Nothing of the user's runs inside, and nothing of ours panics.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -389,83 +294,4 @@ pub struct KeyedSnapshot {
     pub evicted: u64,
     /// Calls that passed uncounted for want of room.
     pub untracked: u64,
-}
-
-/// Settings of a [`KeyedBreaker`], from [`BreakerBuilder::keyed`](crate::BreakerBuilder::keyed).
-#[derive(Clone)]
-#[must_use = "a builder builds nothing until it is told to"]
-pub struct KeyedBreakerBuilder {
-    name: Name,
-    config: BreakerConfig,
-    clock: Option<Clock>,
-    random: Option<Random>,
-    listeners: Vec<Listener>,
-    max_keys: usize,
-    idle_after: Duration,
-}
-
-impl KeyedBreakerBuilder {
-    pub(crate) fn new(
-        name: Name,
-        config: BreakerConfig,
-        clock: Option<Clock>,
-        random: Option<Random>,
-        listeners: Vec<Listener>,
-    ) -> Self {
-        Self { name, config, clock, random, listeners, max_keys: 10_000, idle_after: Duration::from_secs(600) }
-    }
-
-    /// The most keys at a time: 1 to 16,777,216. Default: 10,000.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
-        self
-    }
-
-    /// A key that nobody has asked for in so long may be forgotten, whatever the
-    /// state of its breaker, unless somebody has forced that. Default: ten minutes.
-    pub fn idle_after(mut self, idle: Duration) -> Self {
-        self.idle_after = idle;
-        self
-    }
-
-    /// The registry, without keys.
-    ///
-    /// # Errors
-    /// Names the first field that can't be honoured.
-    pub fn build(self) -> Result<KeyedBreaker, ConfigError> {
-        let plan = Plan::new(&self.config)?;
-        if !(1..=1 << 24).contains(&self.max_keys) {
-            return Err(ConfigError::new("max_keys", self.max_keys, "must be 1 to 16777216"));
-        }
-        let shard = || Shard { plan, index: HashMap::new(), slots: Vec::new(), free: Vec::new(), hand: 0 };
-        Ok(KeyedBreaker {
-            name: self.name,
-            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
-            hasher: RandomState::new(),
-            clock: self.clock.unwrap_or_default(),
-            random: self.random.unwrap_or_default(),
-            notices: Notices::new(self.listeners),
-            max_keys: self.max_keys,
-            idle_after: self.idle_after,
-            keys: AtomicUsize::new(0),
-            untracked: AtomicU64::new(0),
-            evicted: AtomicU64::new(0),
-        })
-    }
-}
-
-impl IntoGate for KeyedBreakerBuilder {
-    fn into_gate(self) -> Result<Arc<dyn Gate>, ConfigError> {
-        self.build()?.into_gate()
-    }
-}
-
-impl fmt::Debug for KeyedBreakerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedBreakerBuilder")
-            .field("name", &self.name)
-            .field("config", &self.config)
-            .field("max_keys", &self.max_keys)
-            .finish_non_exhaustive()
-    }
 }

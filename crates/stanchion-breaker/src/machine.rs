@@ -1,10 +1,13 @@
 //! The state machine: (state, now, event) → (state, effect). It does nothing,
 //! reads no clock and draws no number; every executor here is a way to run it.
 
-use std::collections::VecDeque;
+mod probes;
+
 use std::time::Duration;
 
 use stanchion_core::Moment;
+
+use probes::Probes;
 
 use crate::plan::{Plan, Verdict};
 
@@ -30,20 +33,6 @@ pub(crate) enum Phase {
     ForcedOpen,
     Disabled,
     Shadow,
-}
-
-/// The probes of a half-open breaker.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Probes {
-    /// The number of the last one.
-    last: u32,
-    /// Those without an answer, by number, and when each has hung.
-    in_flight: VecDeque<(u32, Moment)>,
-    succeeded: u32,
-    failed: u32,
-    /// Dropped, if that counts as a failure, or hung: they speak against the other
-    /// side and yet take nobody's slot.
-    silent: u32,
 }
 
 /// The states of a breaker.
@@ -285,7 +274,7 @@ impl Machine {
             self.open(plan, now, chance);
             return Some(Cause::ProbesFailed);
         }
-        if probes.succeeded >= plan.probes_to_close() {
+        if probes.have_succeeded(plan) {
             self.close(now);
             return Some(Cause::ProbesSucceeded);
         }
@@ -350,49 +339,5 @@ impl Machine {
     fn become_phase(&mut self, phase: Phase) {
         self.generation += 1;
         self.phase = phase;
-    }
-}
-
-impl Probes {
-    /// Those that have hung give their slots back.
-    fn expire(&mut self, now: Moment) {
-        // All have the same time, so the eldest comes first.
-        while self.in_flight.front().is_some_and(|(_, hung_at)| *hung_at <= now) {
-            self.in_flight.pop_front();
-            self.silent += 1;
-        }
-    }
-
-    /// A slot for one more: its number.
-    fn admit(&mut self, plan: &Plan, now: Moment) -> Option<u32> {
-        let taken = self.succeeded as usize + self.failed as usize + self.in_flight.len();
-        if taken >= plan.probes as usize {
-            return None;
-        }
-        self.last = self.last.wrapping_add(1);
-        self.in_flight.push_back((self.last, now + plan.probe_max_wait));
-        Some(self.last)
-    }
-
-    /// A probe ended. One that had hung before changes nothing.
-    fn settle(&mut self, probe: u32, verdict: Verdict) {
-        let Some(place) = self.in_flight.iter().position(|(number, _)| *number == probe) else { return };
-        self.in_flight.remove(place);
-        match verdict {
-            Verdict::Success => self.succeeded += 1,
-            Verdict::Failure => self.failed += 1,
-            Verdict::Silent => self.silent += 1,
-            Verdict::Nothing => {}
-        }
-    }
-
-    fn has_failed(&self, plan: &Plan) -> bool {
-        self.failed.saturating_add(self.silent) >= plan.probes_to_fail
-    }
-
-    /// When to come back if all slots are taken: when the eldest probe has hung at
-    /// the latest, and not later than if it were open.
-    fn wait(&self, plan: &Plan, now: Moment) -> Duration {
-        self.in_flight.front().map_or(plan.open_for, |(_, hung_at)| *hung_at - now).min(plan.open_for)
     }
 }
