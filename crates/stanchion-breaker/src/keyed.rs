@@ -32,7 +32,7 @@ use crate::plan::{Plan, Verdict};
 /// refuses for want of memory would be an outage of its own;
 /// [`KeyedSnapshot::untracked`] tells.
 ///
-/// Keys are hashed with a secret seed, not stored. A call takes one of 64 locks for
+/// Keys are hashed with a secret seed, not stored. A call takes one of up to 64 locks for
 /// some dozen nanoseconds and reads the clock once; a breaker for one thing alone,
 /// without a lock, is a [`Breaker`](crate::Breaker).
 ///
@@ -62,8 +62,11 @@ pub struct KeyedBreaker {
     evicted: AtomicU64,
 }
 
-/// Locks. A note has six bits for the shard.
+/// Locks at most. A note has eight bits for the shard.
 const SHARDS: usize = 64;
+/// One for so many keys, so that in a full registry there is somebody to forget in
+/// each.
+const KEYS_PER_SHARD: usize = 128;
 /// The note of a call that isn't counted.
 const UNTRACKED: u64 = u64::MAX;
 
@@ -150,7 +153,9 @@ impl KeyedBreaker {
 
     fn shard(&self, key: &[u8]) -> (MutexGuard<'_, Shard>, usize, u64) {
         let hash = self.hasher.hash_one(key);
-        let number = usize::try_from(hash >> 58).expect("six bits");
+        // Scales the hash to the number of shards (Lemire 2019).
+        let scaled = (u128::from(hash) * self.shards.len() as u128) >> 64;
+        let number = usize::try_from(scaled).expect("below the number of shards");
         (lock(&self.shards[number]), number, hash)
     }
 

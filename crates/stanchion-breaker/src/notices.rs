@@ -70,3 +70,18 @@ impl fmt::Debug for Notices {
         f.debug_struct("Notices").field("listeners", &self.listeners.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "watch", not(stanchion_loom)))]
+mod tests {
+    use super::*;
+    use crate::machine::{Cause, State};
+
+    #[test]
+    fn of_two_transitions_told_in_the_wrong_order_the_later_one_stays() {
+        let notices = Notices::new(Vec::new());
+        let change = |generation, to| Change { from: State::Closed, to, cause: Cause::Command, generation };
+        notices.tell(&"b".into(), &change(7, State::Open));
+        notices.tell(&"b".into(), &change(6, State::HalfOpen));
+        assert_eq!(*notices.subscribe().borrow(), Status { state: State::Open, generation: 7 });
+    }
+}

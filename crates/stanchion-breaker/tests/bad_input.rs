@@ -219,6 +219,24 @@ fn other_settings_hold_at_once_and_tickets_in_flight_are_of_the_past() {
 }
 
 #[test]
+fn other_settings_begin_a_verdict_anew() {
+    let breaker = Breaker::builder("b").probes(3).probe_failure_rate(0.6).build().unwrap();
+    breaker.force(State::HalfOpen);
+    let (late, failed) = (breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap());
+    failed.settle(Outcome::Transient);
+    breaker.reconfigure(&BreakerConfig { probes: 2, probe_failure_rate: 1.0, ..BreakerConfig::default() }).unwrap();
+    assert_eq!(breaker.state(), State::HalfOpen);
+    late.settle(Outcome::Transient);
+    // Two slots, and two failures wanted.
+    let slots = [(); 2].map(|()| breaker.try_acquire().unwrap());
+    assert!(breaker.try_acquire().is_err());
+    for (slot, state) in slots.into_iter().zip([State::HalfOpen, State::Open]) {
+        slot.settle(Outcome::Transient);
+        assert_eq!(breaker.state(), state);
+    }
+}
+
+#[test]
 fn a_full_registry_forgets_the_unused_and_lets_pass_what_it_cannot_count() {
     let clock = ManualClock::new();
     let keyed = |max| {
@@ -274,14 +292,15 @@ fn a_ticket_of_a_key_that_was_forgotten_changes_nobody() {
     let mut taken = None;
     for key in 0..1_000_u32 {
         clock.advance(SECOND);
-        drop(hosts.try_acquire(key.to_be_bytes()));
+        if let Ok(permit) = hosts.try_acquire(key.to_be_bytes()) {
+            permit.settle(Outcome::Success);
+        }
         if hosts.snapshot().evicted > 0 {
             taken = Some(key);
             break;
         }
     }
     let key = taken.expect("one in 64 has the same shard").to_be_bytes();
-    hosts.reset(key);
     hosts.settle(late, Outcome::Transient, Duration::ZERO);
     assert_eq!(hosts.state(key), State::Closed);
 }

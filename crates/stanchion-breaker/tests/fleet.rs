@@ -77,6 +77,10 @@ async fn the_fleets_word_is_not_reported_back() {
     assert_eq!(breaker.snapshot().opened, 2);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(said.lock().unwrap().last(), Some(&true));
+    // And its word is news once.
+    breaker.reset();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(breaker.state(), State::Closed);
 }
 
 /// A store that hangs, or fails at once: the loop goes on, less often, and the breaker

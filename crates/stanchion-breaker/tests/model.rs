@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use stanchion_breaker::pure::{Event, Machine, Plan, Reply, Tally, Verdict};
 use stanchion_breaker::{
-    Abandoned, Breaker, BreakerConfig, Gate, KeyedBreaker, ManualClock, Moment, Outcome, Random, State, Window,
+    Abandoned, Breaker, BreakerConfig, Cause, Gate, KeyedBreaker, ManualClock, Moment, Outcome, Random, State, Window,
 };
 use stanchion_core::{Admission, Call, Ticket};
 
@@ -242,11 +242,14 @@ impl Pure {
     fn settle(&mut self, now: Moment, ticket: usize, outcome: Outcome, elapsed: Duration) {
         let Some((generation, probe)) = self.tickets[ticket].take() else { return };
         let (mut verdict, slow) = (self.plan.verdict(outcome, elapsed), self.plan.is_slow(elapsed));
-        if generation != self.machine.generation() {
-            return;
-        }
+        let is_late = generation != self.machine.generation();
         match self.machine.state() {
-            State::Closed | State::Shadow if verdict != Verdict::Nothing => {
+            State::Closed | State::Shadow if is_late || verdict == Verdict::Nothing => {
+                // Of another generation, or nothing at all: the machine itself ignores both.
+                self.step(now, Event::Settle { generation, probe, verdict });
+                self.step(now, Event::Trip { generation: generation + u64::from(!is_late), cause: Cause::FailureRate });
+            }
+            State::Closed | State::Shadow => {
                 if let Some(cause) = self.tally.record(&self.plan, now, verdict.is_failure(), slow) {
                     self.step(now, Event::Trip { generation, cause });
                 }
@@ -257,7 +260,8 @@ impl Pure {
                 }
                 self.step(now, Event::Settle { generation, probe, verdict });
             }
-            _ => {}
+            // Whatever comes now is late.
+            _ => drop(self.step(now, Event::Settle { generation, probe, verdict })),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use stanchion_core::{Clock, ConfigError, Gate, IntoGate, Name, Random};
 
 use super::shard::Shard;
-use super::{KeyedBreaker, SHARDS};
+use super::{KEYS_PER_SHARD, KeyedBreaker, SHARDS};
 use crate::config::BreakerConfig;
 use crate::notices::{Listener, Notices};
 use crate::plan::Plan;
@@ -60,9 +60,10 @@ impl KeyedBreakerBuilder {
         if !(1..=1 << 24).contains(&self.max_keys) {
             return Err(ConfigError::new("max_keys", self.max_keys, "must be 1 to 16777216"));
         }
+        let shards = (self.max_keys / KEYS_PER_SHARD).clamp(1, SHARDS);
         Ok(KeyedBreaker {
             name: self.name,
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(plan))).collect(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new(plan))).collect(),
             hasher: RandomState::new(),
             clock: self.clock.unwrap_or_default(),
             random: self.random.unwrap_or_default(),
