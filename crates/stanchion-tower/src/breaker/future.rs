@@ -36,11 +36,13 @@ pub(super) struct Held {
 }
 
 impl Held {
+    #[inline]
     pub(super) fn new(gate: Arc<dyn Gate>, ticket: Ticket) -> Self {
         let began = gate.needs_elapsed().then(|| Clock::system().now());
         Self { gate, ticket: Some(ticket), began }
     }
 
+    #[inline]
     fn settle(&mut self, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
             let elapsed = self.began.map(|began| Clock::system().now() - began).unwrap_or_default();
@@ -50,12 +52,14 @@ impl Held {
 }
 
 impl Drop for Held {
+    #[inline]
     fn drop(&mut self) {
         self.settle(Outcome::Abandoned);
     }
 }
 
 impl<F, C> BreakerFuture<F, C> {
+    #[inline]
     pub(super) fn passed(inner: F, held: Held, classifier: C) -> Self {
         Self { state: State::Passed { inner, held, classifier } }
     }
@@ -72,6 +76,7 @@ where
 {
     type Output = Result<T, CallError<E>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Passed { inner, held, classifier } => {

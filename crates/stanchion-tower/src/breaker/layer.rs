@@ -72,6 +72,7 @@ pub trait BreakerKey<Req> {
 }
 
 impl<Req> BreakerKey<Req> for NoKey {
+    #[inline]
     fn key<'r>(&self, _: &'r Req) -> Cow<'r, [u8]> {
         Cow::Borrowed(&[])
     }
@@ -133,6 +134,7 @@ where
     type Error = CallError<S::Error>;
     type Future = BreakerFuture<S::Future, C>;
 
+    #[inline]
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context).map_err(|error| CallError::Inner { error, attempts: 1 })
     }
