@@ -2,7 +2,7 @@
 //!
 //! 1. It opens on the first failure at which a rule holds over its window, whatever
 //!    came before the window; its windows are tested against naive ones over
-//!    histories hundreds of times as long.
+//!    histories far longer than they are.
 //! 2. Half-open, it lets **at most [`probes`](BreakerConfig::probes) calls at a
 //!    time** pass, and comes to a verdict however far apart they are.
 //! 3. What was admitted in an earlier generation changes nothing, however late it

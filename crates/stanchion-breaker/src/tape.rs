@@ -17,7 +17,9 @@
 //! changes a bit changes the count by as much, so the count is that of the bits
 //! whenever nobody is at it, and off by at most one for each thread that is. A
 //! thread that is held up between its place and its bit for a whole lap of the
-//! window overwrites one later call. No error outlives a lap.
+//! window overwrites one later call. No error outlives a lap. Two failures at once in
+//! neighbouring buckets of a time window may each miss the other: then the next one
+//! trips.
 //!
 //! # The time window
 //! Ten buckets of counts. A bucket's tag is its number since the clock's start,

@@ -277,6 +277,21 @@ fn a_full_registry_forgets_the_unused_and_lets_pass_what_it_cannot_count() {
 }
 
 #[test]
+fn a_registry_follows_other_settings_and_measures_only_where_it_matters() {
+    let hosts = Breaker::builder("hosts").consecutive_failures(2).keyed().build().unwrap();
+    hosts.try_acquire("a").unwrap().settle(Outcome::Transient);
+    let late = hosts.try_acquire("a").unwrap();
+    assert!(!hosts.needs_elapsed());
+    let config = BreakerConfig { consecutive_failures: Some(1), slow_rate: Some(1.0), ..BreakerConfig::default() };
+    hosts.reconfigure(&config).unwrap();
+    assert!(hosts.needs_elapsed());
+    late.settle(Outcome::Transient);
+    assert_eq!(hosts.state("a"), State::Closed);
+    hosts.try_acquire("a").unwrap().settle(Outcome::Transient);
+    assert_eq!(hosts.state("a"), State::Open);
+}
+
+#[test]
 fn a_ticket_of_a_key_that_was_forgotten_changes_nobody() {
     let clock = ManualClock::new();
     let hosts = Breaker::builder("hosts")

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::RandomState;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ impl KeyedBreakerBuilder {
             max_keys: self.max_keys,
             idle_after: self.idle_after,
             keys: AtomicUsize::new(0),
+            is_timed: AtomicBool::new(plan.needs_elapsed()),
             untracked: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
         })
