@@ -1,5 +1,6 @@
 //! The suites of cases, and who takes part in each.
 
+mod breaker;
 mod limit;
 mod retry;
 
@@ -8,7 +9,7 @@ use std::any::Any;
 use crate::Run;
 
 /// All suites, each with a page of prose in `crates/xtask/src/compare`.
-pub static SUITES: [&Suite; 2] = [&limit::SUITE, &retry::SUITE];
+pub static SUITES: [&Suite; 3] = [&limit::SUITE, &breaker::SUITE, &retry::SUITE];
 
 /// The suite of this name.
 pub fn suite(name: &str) -> Option<&'static Suite> {

@@ -1,7 +1,7 @@
 //! The laws of Stanchion's stores, for the tests of whoever writes a backend.
 //!
-//! Each law is a function that panics where the law is broken. [`rate_laws!`]
-//! makes a test of each, named after it. It needs tokio among your
+//! Each law is a function that panics where the law is broken. [`rate_laws!`] and
+//! [`trip_laws!`] make a test of each, named after it. They need tokio among your
 //! dev-dependencies, with the features `macros` and `rt-multi-thread`.
 //!
 //! ```
@@ -33,6 +33,7 @@ pub mod rate;
 #[cfg(feature = "redis-server")]
 mod redis_server;
 pub mod simulation;
+pub mod trip;
 
 pub use oracle::Admissions;
 #[cfg(feature = "redis-server")]

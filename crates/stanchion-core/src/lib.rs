@@ -13,7 +13,7 @@
 //! | where an operation stands among its attempts | [`Attempt`] |
 //! | time, randomness | [`Clock`] and [`Moment`]; `Random`, with the feature `random` |
 //! | a rate limit and what it decided | [`TokenBucket`], [`Decision`] |
-//! | state outside this process | [`RateStore`], [`CacheStore`], [`LeaseStore`], [`IdempotencyStore`] |
+//! | state outside this process | [`RateStore`], [`CacheStore`], [`LeaseStore`], [`IdempotencyStore`], [`TripStore`] |
 //! | why such a store gave no answer | [`StoreError`] |
 //!
 //! Nothing here does I/O, starts a thread or needs a runtime.
@@ -85,6 +85,6 @@ pub use random::{Random, RandomRun};
 pub use rate::{Decision, RateLimit, RateRequest, RateStore, TokenBucket, Verdict};
 pub use rejection::{Name, Rejection, RejectionKind};
 pub use store::{
-    Begin, CacheEntry, CacheStore, Claim, Completion, Fence, Fingerprint, Idempotency, IdempotencyStore, Lease,
-    LeaseStore, StoreError, StoreErrorKind, Version,
+    Begin, CacheEntry, CacheStore, Claim, Completion, Fence, Fingerprint, FleetView, Idempotency, IdempotencyStore,
+    Lease, LeaseStore, StoreError, StoreErrorKind, TripQuorum, TripReport, TripStore, Version,
 };

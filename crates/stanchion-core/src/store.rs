@@ -9,8 +9,10 @@ mod cache;
 mod error;
 mod idempotency;
 mod lease;
+mod trip;
 
 pub use cache::{CacheEntry, CacheStore, Version};
 pub use error::{StoreError, StoreErrorKind};
 pub use idempotency::{Begin, Claim, Completion, Fingerprint, Idempotency, IdempotencyStore};
 pub use lease::{Fence, Lease, LeaseStore};
+pub use trip::{FleetView, TripQuorum, TripReport, TripStore};

@@ -1,7 +1,7 @@
 //! Stanchion's stores on Redis (7.0 or later) and Valkey.
 //!
-//! At present there is one: [`RedisRateStore`], for the rate limiters of
-//! `stanchion-limit`.
+//! [`RedisRateStore`] is for the rate limiters of `stanchion-limit`,
+//! [`RedisTripStore`] for the circuit breakers of `stanchion-breaker`.
 //!
 //! ```no_run
 //! use stanchion_limit::{KeyedLimiter, Outage, Quota};
@@ -36,6 +36,8 @@ mod key;
 mod link;
 mod rate;
 mod script;
+mod trip;
 
 pub use error::classify;
 pub use rate::RedisRateStore;
+pub use trip::RedisTripStore;

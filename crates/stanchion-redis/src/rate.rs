@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{FromRedisValue, IntoConnectionInfo};
+use redis::FromRedisValue;
+use redis::aio::{ConnectionLike, ConnectionManager};
 use stanchion_core::{
     Answer, ConfigError, Decision, RateLimit, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket,
 };
@@ -61,28 +60,7 @@ impl RedisRateStore {
     /// A `url` that is none, or no tokio runtime around the call. Whether anybody
     /// answers there is not asked.
     pub fn connect(url: &str) -> Result<Self, StoreError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            let message = "redis: a store is to be connected inside a tokio runtime";
-            return Err(StoreError::new(StoreErrorKind::Refused, message));
-        }
-        let unusable = |error: redis::RedisError| {
-            let message =
-                format!("redis: the URL can't be used, which should be like redis://127.0.0.1:6379/ : {error}");
-            StoreError::new(StoreErrorKind::Refused, message).caused_by(error)
-        };
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let server = url.into_connection_info().map_err(unusable)?.set_tcp_settings(tcp);
-        let client = redis::Client::open(server).map_err(unusable)?;
-        let config = ConnectionManagerConfig::new()
-            // Our own deadline is what ends a decision.
-            .set_response_timeout(None)
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            // A refused connection is an answer. The limiter tries again after its pause.
-            .set_number_of_retries(0);
-        let connect = move || ConnectionManager::new_lazy_with_config(client.clone(), config.clone());
-        // What can be wrong is wrong at the first time already: it connects only when it is used.
-        connect().map_err(unusable)?;
-        Ok(Self::on(Link::renewable(move || connect().expect("the same settings made a connection before"))))
+        Link::connect(url).map(Self::on)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Stanchion's policies as tower layers over HTTP.
 //!
-//! At present there is one, [`RateLimitLayer`]; and what the other policies need to
-//! know of HTTP: how a response ends an attempt ([`ByStatus`]), and which request
-//! may be sent twice ([`is_repeatable`]).
+//! [`RateLimitLayer`] stands before a service of one's own; [`BreakerLayer`] before
+//! one that is called. And there is what all policies need to know of HTTP: how a
+//! response ends an attempt ([`ByStatus`]), and which request may be sent twice
+//! ([`is_repeatable`]).
 //!
 //! ```
 //! use http::{Request, Response};
@@ -55,10 +56,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+mod breaker;
 mod key;
 mod outcome;
 mod rate_limit;
 
+pub use breaker::{BreakerFuture, BreakerKey, BreakerLayer, BreakerService, ByKey, NoKey};
 pub use key::{ForwardedFor, Header, KeyExtractor, RequestHead};
 pub use outcome::{ByStatus, is_repeatable, outcome, retry_after};
 pub use rate_limit::{Headers, MissingKey, RateLimit, RateLimitFuture, RateLimitLayer};

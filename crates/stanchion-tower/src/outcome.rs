@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
-use stanchion_core::{Classifier, Classify, Outcome};
+use stanchion_core::{Classifier, Outcome};
 
-/// The classifier for HTTP: a response by its status, as [`outcome`] says, an
-/// error by itself.
+/// The classifier for HTTP: a response by its status, as [`outcome`] says. An error
+/// is one of the transport, and transient.
 ///
 /// ```
 /// use http::Response;
@@ -22,11 +22,11 @@ use stanchion_core::{Classifier, Classify, Outcome};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByStatus;
 
-impl<B, E: Classify> Classifier<Response<B>, E> for ByStatus {
+impl<B, E> Classifier<Response<B>, E> for ByStatus {
     fn classify(&self, result: &Result<Response<B>, E>) -> Outcome {
         match result {
             Ok(response) => outcome(response.status(), response.headers()),
-            Err(error) => error.outcome(),
+            Err(_) => Outcome::Transient,
         }
     }
 }

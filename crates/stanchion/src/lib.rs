@@ -7,6 +7,7 @@
 //! | feature | module | crate | what it is for |
 //! |---|---|---|---|
 //! | always | [`core`] | `stanchion-core` | the words: outcomes, gates, decisions, clocks, store traits |
+//! | `breaker` (default) | `breaker` | `stanchion-breaker` | circuit breakers, for one thing, for each key, for a fleet |
 //! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed; concurrency limits: bulkhead, adaptive, shedding |
 //! | `retry` (default) | `retry` | `stanchion-retry` | retry, hedge, timeout, fallback; budgets |
 //! | `pipeline` (default) | `pipeline` | `stanchion-pipeline` | all policies of a call as one plain value |
@@ -43,6 +44,8 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "breaker")]
+pub use stanchion_breaker as breaker;
 pub use stanchion_core as core;
 #[cfg(feature = "limit")]
 pub use stanchion_limit as limit;

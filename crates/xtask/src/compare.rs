@@ -27,8 +27,9 @@ struct Suite {
     page: &'static str,
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 3] = [
     Suite { name: "limit", unit: "check", page: include_str!("compare/pages/limit.md") },
+    Suite { name: "breaker", unit: "call", page: include_str!("compare/pages/breaker.md") },
     Suite { name: "retry", unit: "call", page: include_str!("compare/pages/retry.md") },
 ];
 

@@ -28,7 +28,7 @@ cargo xtask COMMAND
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
   storm              plays the retry storm of the pipeline's tests and draws it; writes docs/performance
-  compare SUITE      ours beside its peers: limit, retry; redis beside an empty script
+  compare SUITE      ours beside its peers: limit, breaker, retry; redis beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
 ";
 
@@ -80,7 +80,7 @@ fn ci() -> Outcome {
         ("loom", loom),
         ("fuzz", || fuzz::run(&[])),
         ("compare", || {
-            ["limit", "retry", "redis"]
+            ["limit", "breaker", "retry", "redis"]
                 .into_iter()
                 .try_for_each(|suite| compare::run(&[suite.into(), "--quick".into()]))
         }),
@@ -135,7 +135,9 @@ fn test(arguments: &[String]) -> Outcome {
     cargo(&command)?;
     if arguments.is_empty() {
         // Once more where features change what is compiled.
-        for package in ["stanchion-core", "stanchion-limit", "stanchion-retry", "stanchion-pipeline"] {
+        for package in
+            ["stanchion-core", "stanchion-limit", "stanchion-breaker", "stanchion-retry", "stanchion-pipeline"]
+        {
             cargo(&["test", "--quiet", "-p", package, "--all-features"])?;
         }
     }
@@ -143,16 +145,19 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
-    for example in ["limiter", "retry", "pipeline", "hedge", "batch", "adaptive"] {
+    for example in ["limiter", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive"] {
         cargo(&["run", "--quiet", "--example", example])?;
     }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
 fn loom() -> Outcome {
-    run::with_environment(
-        "cargo",
-        &["test", "-p", "stanchion-limit", "--release", "--lib", "--target-dir", "target/loom", "loom_"],
-        &[("RUSTFLAGS", "--cfg stanchion_loom")],
-    )
+    for package in ["stanchion-limit", "stanchion-breaker"] {
+        run::with_environment(
+            "cargo",
+            &["test", "-p", package, "--release", "--lib", "--target-dir", "target/loom", "loom_"],
+            &[("RUSTFLAGS", "--cfg stanchion_loom")],
+        )?;
+    }
+    Ok(())
 }

@@ -1,0 +1,12 @@
+//! std's or loom's primitives, chosen in one place.
+
+#[cfg(stanchion_loom)]
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(not(stanchion_loom))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
