@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        let field = |quorum: Result<TripQuorum, ConfigError>| quorum.unwrap_err().field();
+        let field = |quorum: Result<TripQuorum, ConfigError>| quorum.unwrap_err().field().to_owned();
         assert_eq!(field(TripQuorum::new(0, 0.5, 0.5, 1)), "instances");
         assert_eq!(field(TripQuorum::new(1, f64::NAN, 0.5, 1)), "share");
         assert_eq!(field(TripQuorum::new(1, 0.5, 1.1, 1)), "rate");
