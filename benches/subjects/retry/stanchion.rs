@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stanchion_breaker::Breaker;
 use stanchion_limit::{Bulkhead, Limiter};
 use stanchion_pipeline::Pipeline;
 use stanchion_retry::{Backoff, Retry};
@@ -37,7 +38,7 @@ pub(super) fn pipeline_happy() -> Run {
         .total_timeout(TOTAL_TIMEOUT)
         .bulkhead(Bulkhead::new(AT_ONCE))
         .retry(Retry::new(Backoff::exponential(FIRST_DELAY)).max_attempts(ATTEMPTS))
-        // BREAKER: here, once there is stanchion-breaker.
+        .breaker(Breaker::new("bench"))
         .rate_limit(Limiter::per_second(PER_SECOND.into()).burst(PER_SECOND.into()))
         .attempt_timeout(ATTEMPT_TIMEOUT)
         .build()

@@ -4,6 +4,7 @@
 
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_resilience_bulkhead::BulkheadLayer;
+use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_resilience_ratelimiter::RateLimiterLayer;
 use tower_resilience_retry::RetryLayer;
 use tower_resilience_timelimiter::TimeLimiterLayer;
@@ -22,8 +23,7 @@ pub(super) fn pipeline_happy() -> Run {
             .layer(TimeLimiterLayer::builder().timeout_duration(TOTAL_TIMEOUT).build())
             .layer(BulkheadLayer::builder().max_concurrent_calls(size(AT_ONCE)).build().expect("a valid bulkhead"))
             .layer(retry())
-            // BREAKER: here, of tower-resilience-circuitbreaker 0.14 (it fits):
-            // `CircuitBreakerLayer::builder().build().expect("a valid breaker")`.
+            .layer(CircuitBreakerLayer::builder().build().expect("a valid breaker"))
             .layer(RateLimiterLayer::burst(size(PER_SECOND), size(PER_SECOND)).build().expect("a valid quota"))
             .layer(TimeLimiterLayer::builder().timeout_duration(ATTEMPT_TIMEOUT).build())
             .service(service_fn(|()| succeed())),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use stanchion_breaker::Breaker;
 use stanchion_core::{ConfigError, Gate, IntoGate, Name};
 use stanchion_limit::{BulkheadBuilder, Limiter};
 use stanchion_retry::{Budget, Hedge, HedgeConfig, Retry, RetryConfig};
@@ -215,8 +216,11 @@ impl PipelineBuilder {
             mode: config.mode.or(self.mode).unwrap_or_default(),
             total_timeout,
             repeatable: config.repeatable.or(self.repeatable),
-            call_gates: in_order(&self.call_gates, place::BULKHEAD, made.bulkhead.as_ref()),
-            attempt_gates: in_order(&self.attempt_gates, place::RATE_LIMIT, made.rate_limit.as_ref()),
+            call_gates: in_order(&self.call_gates, [(place::BULKHEAD, made.bulkhead.as_ref())]),
+            attempt_gates: in_order(
+                &self.attempt_gates,
+                [(place::BREAKER, made.breaker.as_ref()), (place::RATE_LIMIT, made.rate_limit.as_ref())],
+            ),
             retry,
             retries,
             hedge,
@@ -230,6 +234,10 @@ impl PipelineBuilder {
         let fresh = Made::default();
         let old = before.unwrap_or(&fresh);
         let (was, name) = (&old.config, &self.name);
+        let breaker = kept_or_made(&old.breaker, &was.breaker, &config.breaker, |breaker| {
+            let made = Breaker::builder(name).config(breaker.clone()).into_gate();
+            made.map_err(|error| error.inside("breaker"))
+        })?;
         let rate_limit = kept_or_made(&old.rate_limit, &was.rate_limit, &config.rate_limit, |quota| {
             let made = Limiter::builder(*quota).name(name).into_gate();
             made.map_err(|error| error.inside("rate_limit"))
@@ -272,7 +280,17 @@ impl PipelineBuilder {
                 None => made,
             })
         })?;
-        Ok(Made { config: config.clone(), rate_limit, bulkhead, budget, retry, retry_budget, hedge, hedge_budget })
+        Ok(Made {
+            config: config.clone(),
+            breaker,
+            rate_limit,
+            bulkhead,
+            budget,
+            retry,
+            retry_budget,
+            hedge,
+            hedge_budget,
+        })
     }
 }
 
@@ -297,10 +315,11 @@ fn added(gates: &mut Vec<Placed>, place: u8, gate: impl IntoGate) -> Result<(), 
 
 /// The gates by their place, those of one place in the order in which they were
 /// added; a configured one takes the place of those that were added in code.
-fn in_order(gates: &[Placed], place: u8, configured: Option<&Arc<dyn Gate>>) -> Vec<Arc<dyn Gate>> {
-    let configured = configured.map(|gate| Placed { place, gate: Arc::clone(gate) });
-    let kept = gates.iter().filter(|gate| configured.is_none() || gate.place != place).cloned();
-    let mut all: Vec<Placed> = kept.chain(configured.clone()).collect();
+fn in_order<const N: usize>(gates: &[Placed], configured: [(u8, Option<&Arc<dyn Gate>>); N]) -> Vec<Arc<dyn Gate>> {
+    let configured = configured.into_iter().filter_map(|(place, gate)| Some(Placed { place, gate: Arc::clone(gate?) }));
+    let configured: Vec<Placed> = configured.collect();
+    let is_kept = |gate: &&Placed| configured.iter().all(|other| other.place != gate.place);
+    let mut all: Vec<Placed> = gates.iter().filter(is_kept).chain(&configured).cloned().collect();
     // Stable.
     all.sort_by_key(|placed| placed.place);
     all.into_iter().map(|placed| placed.gate).collect()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stanchion_breaker::BreakerConfig;
 use stanchion_limit::{BulkheadConfig, Quota};
 use stanchion_retry::{BudgetConfig, HedgeConfig, RetryConfig};
 
@@ -16,6 +17,7 @@ use stanchion_retry::{BudgetConfig, HedgeConfig, RetryConfig};
 ///     "attempt_timeout": "2s",
 ///     "retry": { "max_attempts": 4 },
 ///     "budget": { "ratio": { "percent": 10.0 } },
+///     "breaker": { "failure_rate": 0.5, "open_for": "5s" },
 ///     "rate_limit": { "count": 50, "period": "1s", "burst": 10 },
 ///     "bulkhead": { "permits": 64 }
 /// }"#)?;
@@ -49,6 +51,8 @@ pub struct PipelineConfig {
     pub hedge: Option<HedgeConfig>,
     /// [`PipelineBuilder::budget`](crate::PipelineBuilder::budget).
     pub budget: Option<BudgetConfig>,
+    /// A circuit breaker, where [`PipelineBuilder::breaker`](crate::PipelineBuilder::breaker) puts it.
+    pub breaker: Option<BreakerConfig>,
     /// A token bucket, where [`PipelineBuilder::rate_limit`](crate::PipelineBuilder::rate_limit) puts it.
     pub rate_limit: Option<Quota>,
     /// A bulkhead, where [`PipelineBuilder::bulkhead`](crate::PipelineBuilder::bulkhead) puts it.

@@ -5,12 +5,14 @@
 //! # async fn charge(_: Option<std::time::Duration>) -> std::io::Result<&'static str> { Ok("receipt") }
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
+//! use stanchion_breaker::Breaker;
 //! use stanchion_limit::{Bulkhead, Limiter};
 //! use stanchion_pipeline::{Pipeline, Retry};
 //!
 //! let payments = Pipeline::named("payments")
 //!     .total_timeout(Duration::from_secs(10))
 //!     .retry(Retry::exponential().max_attempts(4))
+//!     .breaker(Breaker::new("payments"))
 //!     .rate_limit(Limiter::per_second(50).burst(10))
 //!     .bulkhead(Bulkhead::new(64))
 //!     .attempt_timeout(Duration::from_secs(2))
@@ -88,6 +90,7 @@ pub use config::{Mode, PipelineConfig};
 pub use pipeline::Pipeline;
 pub use registry::Registry;
 pub use snapshot::{LatencySnapshot, OutcomeCounts, PipelineSnapshot};
+pub use stanchion_breaker::BreakerConfig;
 pub use stanchion_core::{
     Attempt, ByError, Call, CallError, Classifier, Classify, Clock, ConfigError, Gate, IntoGate, Moment, Outcome,
     Priority, Rejection, RejectionKind, Scope,

@@ -19,6 +19,7 @@ use crate::{PipelineBuilder, PipelineConfig, trace};
 ///
 /// ```
 /// use std::time::Duration;
+/// use stanchion_breaker::Breaker;
 /// use stanchion_limit::{Bulkhead, Limiter};
 /// use stanchion_pipeline::{CallError, Pipeline, Retry};
 ///
@@ -31,6 +32,7 @@ use crate::{PipelineBuilder, PipelineConfig, trace};
 ///         let pipeline = Pipeline::named("payments")
 ///             .total_timeout(Duration::from_secs(10))
 ///             .retry(Retry::exponential().max_attempts(4))
+///             .breaker(Breaker::new("payments"))
 ///             .rate_limit(Limiter::per_second(50).burst(10))
 ///             .bulkhead(Bulkhead::new(64))
 ///             .attempt_timeout(Duration::from_secs(2))
@@ -160,8 +162,8 @@ impl Pipeline {
     ///
     /// What the configuration names takes the place of what was said in code; what it
     /// doesn't name is as in code. A retry or hedge of the configuration keeps hook,
-    /// jitter's source and budget of the one in code, unless it names another; a rate limit
-    /// or bulkhead takes the place of those in code. Other gates stay as they are.
+    /// jitter's source and budget of the one in code, unless it names another; a breaker,
+    /// rate limit or bulkhead takes the place of those in code. Other gates stay as they are.
     /// A gate, a budget or a hedge whose configuration hasn't changed keeps its
     /// state; one whose configuration has begins anew.
     ///

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stanchion_breaker::Breaker;
 use stanchion_core::Name;
 use stanchion_limit::Bulkhead;
 use stanchion_retry::{Backoff, Hedge, Retry};
@@ -13,12 +14,15 @@ const fn ms(millis: u64) -> Duration {
 }
 
 /// Starting points: each is a builder, so that whatever doesn't fit is said
-/// otherwise. All have the default budget.
+/// otherwise. All have the default budget, and all but the batch job a breaker with its
+/// own defaults: half of the last 100 attempts, of at least 20.
 impl Pipeline {
     /// For somebody else's HTTP API: 30 s in all, 10 s an attempt, three attempts from
     /// 500 ms on, 64 calls at a time and none in line.
     pub fn http_api(name: impl Into<Name>) -> PipelineBuilder {
-        Self::named(name)
+        let name = name.into();
+        Self::named(&name)
+            .breaker(Breaker::builder(&name))
             .total_timeout(ms(30_000))
             .attempt_timeout(ms(10_000))
             .retry(Retry::new(Backoff::exponential(ms(500)).max_delay(ms(8_000))))
@@ -31,7 +35,9 @@ impl Pipeline {
     /// Only what says that it was not done is worth repeating there: classify
     /// accordingly, or declare the calls [not repeatable](PipelineBuilder::repeatable).
     pub fn database(name: impl Into<Name>) -> PipelineBuilder {
-        Self::named(name)
+        let name = name.into();
+        Self::named(&name)
+            .breaker(Breaker::builder(&name))
             .total_timeout(ms(5_000))
             .attempt_timeout(ms(2_000))
             .retry(Retry::new(Backoff::exponential(ms(20)).max_delay(ms(200))).max_attempts(2))
@@ -42,7 +48,9 @@ impl Pipeline {
     /// attempts from 10 ms on, a hedge after the 95th percentile for calls that are
     /// declared repeatable, 256 calls at a time.
     pub fn internal_rpc(name: impl Into<Name>) -> PipelineBuilder {
-        Self::named(name)
+        let name = name.into();
+        Self::named(&name)
+            .breaker(Breaker::builder(&name))
             .total_timeout(ms(1_000))
             .attempt_timeout(ms(300))
             .retry(Retry::new(Backoff::exponential(ms(10)).max_delay(ms(100))))

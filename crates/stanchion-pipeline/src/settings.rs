@@ -30,6 +30,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Default)]
 pub(crate) struct Made {
     pub(crate) config: PipelineConfig,
+    pub(crate) breaker: Option<Arc<dyn Gate>>,
     pub(crate) rate_limit: Option<Arc<dyn Gate>>,
     pub(crate) bulkhead: Option<Arc<dyn Gate>>,
     pub(crate) budget: Option<Budget>,

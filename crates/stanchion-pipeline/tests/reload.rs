@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stanchion_breaker::BreakerConfig;
 use stanchion_limit::{Bulkhead, BulkheadConfig, Limiter, Quota};
 use stanchion_pipeline::{Call, CallError, Clock, Mode, Pipeline, PipelineConfig, RejectionKind, Retry, Scope};
 use stanchion_retry::{BackoffConfig, HedgeConfig, RatioBudget, RetryConfig};
@@ -116,6 +117,10 @@ async fn a_configuration_that_makes_no_sense_is_refused_whole() {
     assert_eq!(refused(|config| config.total_timeout = Some(Duration::ZERO)), "total_timeout");
     assert_eq!(refused(|config| config.attempt_timeout = Some(Duration::ZERO)), "attempt_timeout");
     assert_eq!(refused(|config| config.rate_limit = Some(Quota::per_second(0))), "rate_limit.count");
+    assert_eq!(
+        refused(|config| config.breaker = Some(BreakerConfig { failure_rate: Some(1.5), ..BreakerConfig::default() })),
+        "breaker.failure_rate"
+    );
     assert_eq!(refused(|config| config.bulkhead = Some(BulkheadConfig::new(0))), "bulkhead.permits");
     assert_eq!(refused(|config| config.hedge = Some(HedgeConfig::default())), "hedge.after");
     assert_eq!(refused(|config| config.budget = Some(RatioBudget::finagle().percent(-1.0).into())), "budget.percent");
@@ -145,4 +150,22 @@ async fn the_configuration_overlays_the_code() {
     assert_eq!(attempts(pipeline.clone()).await, 2);
     pipeline.reload(&PipelineConfig::default()).unwrap();
     assert_eq!(attempts(pipeline).await, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_breaker_trips_and_keeps_its_state_over_a_reload() {
+    let mut settings = config(|config| {
+        config.breaker = Some(BreakerConfig { consecutive_failures: Some(3), ..BreakerConfig::default() });
+    });
+    let pipeline = Pipeline::named("x").config(&settings).build().unwrap();
+    let fail = || pipeline.run(|_| async { Err::<(), _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
+    for _ in 0..3 {
+        assert!(fail().await.unwrap_err().into_inner().is_some());
+    }
+    settings.total_timeout = Some(secs(9));
+    pipeline.reload(&settings).unwrap();
+    let refused = fail().await.unwrap_err();
+    assert_eq!(refused.rejection().unwrap().kind(), RejectionKind::CircuitOpen);
+    tokio::time::advance(secs(6)).await;
+    assert!(succeed(&pipeline).await.is_ok());
 }
