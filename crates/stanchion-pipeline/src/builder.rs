@@ -79,7 +79,8 @@ impl PipelineBuilder {
     /// Default: no limit.
     ///
     /// The attempt under way is cut then, and its gates are told
-    /// [`TimedOut`](crate::Outcome::TimedOut), not `Abandoned`.
+    /// [`TimedOut`](crate::Outcome::TimedOut), not `Abandoned`. What blocks its thread
+    /// can't be cut, and what the first poll of an attempt takes isn't counted.
     pub const fn total_timeout(mut self, timeout: Duration) -> Self {
         self.total_timeout = Some(timeout);
         self

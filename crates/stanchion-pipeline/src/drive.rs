@@ -37,7 +37,7 @@ where
                 course.run(&classifier, operation).await
             }
             Mode::Shadow => shadow(&settings, &shared.stats, call, began, &classifier, operation).await,
-            Mode::Disabled => once(operation(Attempt::first()).await, &classifier),
+            Mode::Disabled => once(operation(only(&call, began)).await, &classifier),
         };
         under_way.end(ending.counted());
         ending.told(began)
@@ -284,13 +284,18 @@ where
     if !(outer.shadow(&settings.call_gates, &call) & inner.shadow(&settings.attempt_gates, &call)) {
         Stats::count(&stats.would_reject);
     }
-    let ending = once(operation(Attempt::first()).await, classifier);
+    let ending = once(operation(only(&call, began)).await, classifier);
     inner.settle(ending.outcome());
     outer.settle(ending.outcome());
     if settings.total_timeout.is_some_and(|timeout| now() - began > timeout) {
         Stats::count(&stats.would_time_out);
     }
     ending
+}
+
+/// The only attempt of a call without policies: the call's own deadline is told all the same.
+fn only(call: &Call<'_>, began: Moment) -> Attempt {
+    call.ends_by().map_or(Attempt::first(), |deadline| Attempt::first().until(deadline, began))
 }
 
 fn once<T, E>(result: Result<T, E>, classifier: &impl Classifier<T, E>) -> Ending<T, E> {

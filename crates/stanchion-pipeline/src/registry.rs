@@ -16,7 +16,8 @@ use crate::{Pipeline, PipelineBuilder, PipelineConfig, PipelineSnapshot};
 ///
 /// One that is let go lives on for whoever holds it; asked for again, the key
 /// begins anew, with nothing remembered. So let there be room for all keys that
-/// are used at a time.
+/// are used at a time. With the feature `metrics` each name has counters of its own,
+/// which the recorder keeps: mind that where strangers choose the keys.
 ///
 /// ```
 /// use stanchion_pipeline::{Pipeline, Registry};
@@ -81,26 +82,33 @@ impl Registry {
     }
 
     /// Changes the configuration of those that `configs` names, if all of it can be
-    /// honoured by those that are here; a name that isn't here is passed over.
+    /// honoured by those that are here. Says which names aren't here: misspelt, or
+    /// keys that nobody has asked for. A key that is let go and asked for again
+    /// begins with what `make` says.
     ///
     /// # Errors
     /// Names the pipeline and the field that can't be honoured; then none has changed.
     pub fn reload<'a>(
         &self,
         configs: impl IntoIterator<Item = (&'a str, &'a PipelineConfig)>,
-    ) -> Result<(), ConfigError> {
-        let found: Vec<(Pipeline, &PipelineConfig)> = {
+    ) -> Result<Vec<&'a str>, ConfigError> {
+        let (mut found, mut unknown) = (Vec::<(Pipeline, &PipelineConfig)>::new(), Vec::new());
+        {
             let all = self.lock();
-            let find = |name: &str| all.named.get(name).or_else(|| all.keyed.peek(name)).cloned();
-            configs.into_iter().filter_map(|(name, config)| Some((find(name)?, config))).collect()
-        };
+            for (name, config) in configs {
+                match all.named.get(name).or_else(|| all.keyed.peek(name)) {
+                    Some(pipeline) => found.push((pipeline.clone(), config)),
+                    None => unknown.push(name),
+                }
+            }
+        }
         for (pipeline, config) in &found {
             pipeline.would_reload(config).map_err(|error| error.inside(pipeline.name()))?;
         }
         for (pipeline, config) in &found {
             pipeline.reload(config)?;
         }
-        Ok(())
+        Ok(unknown)
     }
 
     /// How all of them stand, by name.
@@ -154,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_kept_for_good_and_takes_the_place_of_a_key() {
+        let registry = Registry::new(2, |key| Pipeline::named(key.to_owned()));
+        let keyed = registry.get("a").unwrap();
+        let named = Pipeline::named("a").build().unwrap();
+        let same = |one: &Pipeline, other: &Pipeline| std::sync::Arc::ptr_eq(&one.0, &other.0);
+        assert!(same(&registry.insert(named.clone()).unwrap(), &keyed));
+        assert!(same(&registry.get("a").unwrap(), &named) && registry.len() == 1);
+    }
+
+    #[test]
     fn a_reload_is_refused_whole() {
         let registry = Registry::new(2, |key| Pipeline::named(key.to_owned()));
         let (one, other) = (registry.get("one").unwrap(), registry.get("other").unwrap());
@@ -162,7 +180,7 @@ mod tests {
         let error = registry.reload([("one", &good), ("other", &bad), ("unknown", &bad)]).unwrap_err();
         assert_eq!(error.to_string(), "other.total_timeout is 0ns: must be longer than zero");
         assert_eq!((one.config(), other.config()), Default::default());
-        registry.reload([("one", &good)]).unwrap();
+        assert_eq!(registry.reload([("one", &good), ("unknown", &bad)]), Ok(vec!["unknown"]));
         assert_eq!((one.config(), other.config()), (good, PipelineConfig::default()));
     }
 }

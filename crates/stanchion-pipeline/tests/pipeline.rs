@@ -413,9 +413,16 @@ async fn shadow_and_disabled_let_everything_through_and_count() {
     let snapshot = shadow.snapshot();
     assert_eq!((snapshot.would_reject, snapshot.would_time_out, snapshot.outcomes.transient), (1, 1, 1));
 
+    // The caller's own deadline is told in any mode.
+    let call = || Call::new().deadline(now() + secs(5));
+    let left = |attempt: stanchion_pipeline::Attempt| async move { Ok::<_, Failed>(attempt.remaining()) };
+    assert_eq!(shadow.call(call()).run(left).await, Ok(Some(secs(5))));
+    log.take();
+
     let disabled = builder.mode(Mode::Disabled).build().unwrap();
+    assert_eq!(disabled.call(call()).run(left).await, Ok(Some(secs(5))));
     assert!(disabled.run(slow).await.is_err());
-    assert_eq!((log.take(), made.into_inner(), disabled.snapshot().calls), (vec![], 2, 1));
+    assert_eq!((log.take(), made.into_inner(), disabled.snapshot().calls), (vec![], 2, 2));
 }
 
 #[tokio::test(start_paused = true)]

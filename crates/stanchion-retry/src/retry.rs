@@ -158,8 +158,8 @@ impl Retry {
 
     /// No retry begins later than this after the first attempt began: attempts and
     /// delays count alike. A delay that cannot end in time isn't begun. An attempt
-    /// under way is not cut; [`attempt_timeout`](Self::attempt_timeout) does that.
-    /// Default: no limit.
+    /// under way is not cut; [`attempt_timeout`](Self::attempt_timeout) does that. In a
+    /// pipeline it counts from the beginning of the call. Default: no limit.
     pub fn max_elapsed(mut self, max_elapsed: Duration) -> Self {
         self.max_elapsed = Some(max_elapsed);
         self.checked()
