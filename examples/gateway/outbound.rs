@@ -277,7 +277,7 @@ mod tests {
         let answer = gateway.call(&asked("/orders")).await.unwrap();
         assert!(answer.status == StatusCode::OK && answer.age.is_some());
         let unknown = gateway.call(&asked("/bills")).await;
-        assert!(matches!(unknown, Err(CallError::Inner { error: Fault::Answered(_), attempts: 3 })), "{unknown:?}");
+        assert!(matches!(unknown, Err(CallError::Inner { error: Fault::Answered(_), .. })), "{unknown:?}");
         assert_eq!(gateway.counts().fallbacks, 1);
     }
 
