@@ -131,6 +131,13 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_any_type_is_transient_and_a_response_is_told_by_its_status() {
+        assert_eq!(ByStatus.classify(&Err::<Response<()>, _>("reset")), Outcome::Transient);
+        let missing = Response::builder().status(404).body(()).unwrap();
+        assert_eq!(ByStatus.classify(&Ok::<_, ()>(missing)), Outcome::Ignored);
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let wait = |text: &str| retry_after(&headers(&[(RETRY_AFTER, text), (DATE, "Fri, 31 Dec 1999 23:59:00 GMT")]));
         assert_eq!(wait("120"), Some(Duration::from_secs(120)));

@@ -57,19 +57,3 @@ async fn a_dropped_response_is_a_failure_and_a_dropped_probe_frees_its_slot() {
     drop((one, other));
     assert_eq!(breaker.state(), State::Open);
 }
-
-#[test]
-fn a_status_is_told_by_its_kind() {
-    use stanchion_core::Classifier;
-    let outcome = |status: u16| {
-        let response = Response::builder().status(status).header("retry-after", "7").body(()).unwrap();
-        ByStatus.classify(&Ok::<_, ()>(response))
-    };
-    assert_eq!([200, 204, 302].map(outcome), [Outcome::Success; 3]);
-    assert_eq!([408, 504].map(outcome), [Outcome::TimedOut; 2]);
-    assert_eq!([500, 502, 503].map(outcome), [Outcome::Transient; 3]);
-    assert_eq!([400, 401, 409, 422, 501, 505].map(outcome), [Outcome::Permanent; 6]);
-    assert_eq!([404, 410].map(outcome), [Outcome::Ignored; 2]);
-    assert_eq!(outcome(429), Outcome::Throttled { retry_after: Some(Duration::from_secs(7)) });
-    assert_eq!(ByStatus.classify(&Err::<Response<()>, _>("reset")), Outcome::Transient);
-}
