@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use stanchion_breaker::{Breaker, KeyedBreaker, Outcome, State};
+use stanchion_breaker::{Breaker, KeyedBreaker, State};
 use stanchion_core::CallError;
 use stanchion_tower::{BreakerLayer, ByKey, ByStatus, Header};
 use tower::{Service, ServiceBuilder, ServiceExt};
