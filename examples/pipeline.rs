@@ -14,6 +14,7 @@ const AT_FIRST: &str = r#"{
     "total_timeout": "2s",
     "attempt_timeout": "250ms",
     "retry": { "max_attempts": 3, "backoff": { "shape": "exponential", "first": "10ms" } },
+    "budget": { "ratio": { "percent": 50.0 } },
     "bulkhead": { "permits": 8 }
 }"#;
 const NO_ATTEMPTS: &str = r#"{ "retry": { "max_attempts": 0 } }"#;

@@ -346,8 +346,8 @@ async fn the_default_budget_ends_the_retries_of_a_storm() {
             .await;
         assert!(failed.is_err());
     }
-    // A tenth of a thousand calls, and 1 a second for the 10 seconds of the budget: a tenth of it at once.
-    assert_eq!(made.into_inner(), 1_000 + (100 + 10) / 10);
+    // A tenth of a thousand calls, and 1 a second for the 10 seconds of the budget: a quarter of it at once.
+    assert_eq!(made.into_inner(), 1_000 + (100 + 10) / 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,8 +59,8 @@ impl RatioBudget {
     }
 
     /// Whether grants are spread: in each tenth of [`ttl`](Self::ttl) at most a
-    /// tenth of them, but three in any case, so that one call can make its
-    /// retries. Default: yes.
+    /// quarter of them, but five in any case, so that a few calls that fail together
+    /// can make their retries. Default: yes.
     ///
     /// Otherwise all that was saved up is spent in the first second of an outage, and
     /// comes back in one second of each `ttl`, for a whole fleet in the same one.
@@ -81,7 +81,7 @@ const GRANT: u64 = 1_000_000;
 /// Parts of the time to live. Together they slide.
 const SLICES: usize = 10;
 /// Even where grants are spread, a slice has so many.
-const LEAST_OF_SLICE: u64 = 3;
+const LEAST_OF_SLICE: u64 = 5;
 /// The deposits of a slice are counted in the lower half of a word, its number in the upper.
 const COUNT: u64 = (1 << 32) - 1;
 
@@ -199,7 +199,7 @@ impl Ratio {
         if !self.even {
             return left;
         }
-        let part = all.div_ceil(SLICES as u64).max(spent(LEAST_OF_SLICE));
+        let part = (all / 4).max(spent(LEAST_OF_SLICE));
         let now = granted.iter().find(|slot| slot.0 == number).map_or(0, |slot| slot.1);
         left.min(part.saturating_sub(spent(now)))
     }
@@ -241,15 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn grants_are_spread_evenly_but_three_may_come_at_once() {
+    fn grants_are_spread_but_five_may_come_at_once() {
         let granted = |budget: &Ratio, now| std::iter::from_fn(|| budget.withdraw(at(now))).count();
-        // 10 in 10 s: three at a time, then the rest, then those that come back.
+        // 10 in 10 s: five at a time, then those that come back.
         let few = Ratio::new(&RatioBudget::default().percent(0.0)).unwrap();
-        assert_eq!([0, 1, 2, 3, 4, 9, 10, 11].map(|second| granted(&few, second * 1_000)), [3, 3, 3, 1, 0, 0, 3, 3]);
-        // A tenth of 1,000 calls, and 10: eleven a second.
+        assert_eq!([0, 1, 2, 3, 4, 9, 10, 11].map(|second| granted(&few, second * 1_000)), [5, 5, 0, 0, 0, 0, 5, 5]);
+        // A tenth of 1,000 calls, and 10: a quarter of them a second.
         let many = Ratio::new(&RatioBudget::default()).unwrap();
         (0..1_000).for_each(|_| many.deposit(at(9_000)));
-        assert_eq!([9, 10, 18].map(|second| granted(&many, second * 1_000)), [11, 11, 11]);
+        assert_eq!([9, 10, 11, 12, 13].map(|second| granted(&many, second * 1_000)), [27, 27, 27, 27, 2]);
     }
 
     #[test]
