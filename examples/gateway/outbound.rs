@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::server::Server;
     use axum::Router;
+    use stanchion_retry::{Budget, RatioBudget};
 
     /// Answers 500 so many times, then 200; `/missing` isn't there.
     async fn upstream(failures: u64) -> (Server, Arc<AtomicU64>) {
@@ -260,10 +261,12 @@ mod tests {
         (Server::start(Router::new().fallback(answer)).await.unwrap(), asked)
     }
 
-    /// Without a hedge, which would come whenever this machine is slow.
+    /// Without a hedge, which would come whenever this machine is slow, and with a
+    /// budget that grants the few retries of a test at once.
     fn retrying() -> Option<Pipeline> {
         let retry = Retry::constant(Duration::from_millis(1));
-        Some(Pipeline::named("test").retry(retry).build().unwrap())
+        let budget = Budget::new(RatioBudget::finagle()).unwrap();
+        Some(Pipeline::named("test").retry(retry).budget(budget).build().unwrap())
     }
 
     fn asked(path: &str) -> Asked {
