@@ -3,9 +3,10 @@
 //! In one process, over real sockets: a load generator, a gateway, and an
 //! upstream service that can do about 330 requests a second. 200 quiet tenants
 //! ask for 100 a second together, and one noisy tenant for 600 by itself. A few
-//! of the upstream's answers are late, and for a quarter of the time it is in
-//! trouble. The same traffic is played twice, through the gateway without and
-//! then with Stanchion, and a table says what difference it makes.
+//! of the upstream's answers are late, for a quarter of the time it is in
+//! trouble, and later it is dead for a while. The same traffic is played twice,
+//! through the gateway without and then with Stanchion, and a table says what
+//! difference it makes.
 //!
 //! Without, the gateway asks up to four times and waits for as long as it takes.
 //! How Stanchion is wired stands at the top of `proxy.rs`, for what comes in, and
@@ -22,16 +23,15 @@ mod seeded;
 mod server;
 mod tally;
 mod traffic;
+mod trouble;
 mod upstream;
 
 use std::error::Error;
 use std::fs::File;
 use std::io::Write;
-use std::ops::Range;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -43,6 +43,7 @@ use crate::report::{Pass, Report};
 use crate::server::Server;
 use crate::tally::Tally;
 use crate::traffic::{Crowd, NOISY_PER_SECOND, QUIET_PER_SECOND, QUIET_TENANTS};
+use crate::trouble::Trouble;
 use crate::upstream::{FAILING_IN_OUTAGE, MEAN_WORK, SLOWDOWN, Upstream, WORKERS};
 
 #[tokio::main]
@@ -113,20 +114,15 @@ async fn compare(options: &Options, stanchion: &Policies, json: Option<File>) ->
 
 /// Plays one pass: an upstream, a gateway and clients of its own.
 async fn play(name: &str, options: &Options, policies: &Policies, crowd: Crowd) -> Result<Pass, Box<dyn Error>> {
-    let (began, outage) = (Instant::now(), outage(options.length));
-    let (upstream, gateway, servers) = start(Upstream::new(options.seed, began, outage.clone()), policies).await?;
+    let (began, trouble) = (Instant::now(), Trouble::of(options.length));
+    let (upstream, gateway, servers) = start(Upstream::new(options.seed, began, trouble.clone()), policies).await?;
     let [_, front] = &servers;
     let schedule = traffic::schedule(options.seed, options.length, crowd);
-    let tally = Arc::new(Mutex::new(Tally::new(outage)));
+    let tally = Arc::new(Mutex::new(Tally::new(trouble, options.length)));
     let playing = tokio::spawn(generator::play(schedule, began, front.address, tally.clone()));
     progress::watch(name, options.length, &tally, playing).await?;
     let tally = tally.lock().expect("nothing panics while it counts").clone();
     Ok(Pass { seconds: options.length.as_secs_f64(), tally, upstream: upstream.counts(), gateway: gateway.counts() })
-}
-
-/// The third quarter of a pass: what was good before it is known, and what comes after it shows.
-fn outage(length: Duration) -> Range<Duration> {
-    length / 2..length * 3 / 4
 }
 
 /// Starts an upstream and a gateway to it, in this order.
@@ -139,8 +135,8 @@ async fn start(upstream: Upstream, policies: &Policies) -> std::io::Result<(Upst
 
 /// Stays up until Ctrl-C.
 async fn serve(options: &Options, stanchion: &Policies) -> Result<(), Box<dyn Error>> {
-    // Without an outage: nobody could tell when it is.
-    let upstream = Upstream::new(options.seed, Instant::now(), Duration::ZERO..Duration::ZERO);
+    // Without any trouble: nobody could tell when it is.
+    let upstream = Upstream::new(options.seed, Instant::now(), Trouble::default());
     let (_, _, [back, front]) = start(upstream, stanchion).await?;
     let (upstream, gateway) = (back.address, front.address);
     say(&format!(
@@ -164,17 +160,18 @@ fn introduction(options: &Options) -> String {
     let seconds = options.length.as_secs();
     let store = if options.redis.is_some() { "on Redis" } else { "in memory" };
     let capacity = WORKERS as f64 / MEAN_WORK.as_secs_f64();
-    let Range { start, end } = outage(options.length);
+    let Trouble { outage, dead } = Trouble::of(options.length);
     let failing = FAILING_IN_OUTAGE * 100.0;
     format!(
         "\
 quiet      {QUIET_TENANTS} tenants, {QUIET_PER_SECOND} requests a second together
 noisy      1 tenant, {NOISY_PER_SECOND} requests a second
 upstream   {WORKERS} workers of {} ms: at most {capacity:.0} requests a second
-outage     from {start:?} to {end:?}: work takes {SLOWDOWN} times as long, {failing:.0} % of the answers are errors
+outage     {outage:?}: work takes {SLOWDOWN} times as long, {failing:.0} % of the answers are errors
+dead       {dead:?}: each answer is a 503
 without    up to 4 attempts, no timeouts
 Stanchion  {PER_SECOND} requests a second for each tenant, {BURST} at once, {store};
-           timeouts, retry and hedge on a budget, the last known answer where there is no other
+           timeouts, retry and hedge on a budget, a breaker, the last known answer where there is no other
 each pass  {seconds} s of the same traffic, seed {}
 
 ",
@@ -192,6 +189,7 @@ fn say(text: &str) -> Result<(), Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[tokio::test]
     async fn every_request_of_a_schedule_is_accounted_for() {
@@ -202,7 +200,7 @@ mod tests {
             assert_eq!(pass.tally.sent() + pass.tally.dropped(), due);
             // Whatever reached the upstream was asked for by a client, a retry or a hedge.
             assert!(pass.upstream.calls <= pass.tally.let_in() + pass.gateway.retries + pass.gateway.hedges);
-            assert!(pass.upstream.calls_in_outage > 0);
+            assert!(pass.upstream.calls_in_outage > 0 && pass.upstream.calls_while_dead > 0);
             let fell_back = pass.tally.quiet.fell_back() + pass.tally.noisy.fell_back();
             assert!(fell_back <= pass.gateway.fallbacks);
         }

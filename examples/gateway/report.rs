@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::generator::PATIENCE;
 use crate::outbound::GatewayCounts;
-use crate::tally::Tally;
+use crate::tally::{Recovery, Tally};
 use crate::upstream::Counts;
 
 /// What was measured in one pass.
@@ -33,7 +33,7 @@ fn rows(pass: &Pass) -> Vec<Row> {
     let (in_outage, gateway) = (&pass.tally.quiet_in_outage, &pass.gateway);
     let per_second = |number: u64| number as f64 / pass.seconds;
     let number = |number: u64| number as f64;
-    let unsuccessful = upstream.refused + upstream.failed + gateway.timed_out;
+    let unsuccessful = upstream.refused + upstream.failed + upstream.calls_while_dead + gateway.timed_out;
     let (sent, unsent) = (pass.tally.sent(), pass.tally.dropped());
     vec![
         higher("quiet tenants: served", quiet.served_percent(), "%"),
@@ -45,6 +45,9 @@ fn rows(pass: &Pass) -> Vec<Row> {
         neutral("outage: quiet given the last answer", in_outage.fell_back_percent(), "%"),
         lower("outage: quiet p99 of the answered", millis(in_outage.answered_percentile(99)), "ms"),
         lower("outage: upstream calls", each(upstream.calls_in_outage, pass.tally.let_in_in_outage), "calls each"),
+        lower("dead upstream: upstream calls", number(upstream.calls_while_dead), "calls"),
+        recovery("dead upstream: time to recovery", pass.tally.recovery()),
+        higher("dead upstream: quiet served after it", pass.tally.served_after_death_percent(), "%"),
         neutral("noisy tenant: served", per_second(noisy.served()), "/s"),
         neutral("noisy tenant: refused (429)", per_second(noisy.refused), "/s"),
         neutral("upstream: calls", number(upstream.calls), "calls"),
@@ -69,6 +72,8 @@ struct Row {
     figure: f64,
     unit: &'static str,
     better: Better,
+    /// It is more than that, but nobody knows by how much.
+    at_least: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +95,13 @@ fn neutral(name: &'static str, figure: f64, unit: &'static str) -> Row {
     Row::new(name, figure, unit, Better::Neither)
 }
 
+/// Where there was none within the pass, its end is a bound.
+fn recovery(name: &'static str, recovery: Recovery) -> Row {
+    let (Recovery::After(time) | Recovery::NotWithin(time)) = recovery;
+    let at_least = matches!(recovery, Recovery::NotWithin(_));
+    Row { at_least, ..lower(name, time.as_secs_f64() * 1_000.0, "ms") }
+}
+
 impl Report {
     /// A table. The better one of each two figures has a star.
     pub(crate) fn table(&self) -> String {
@@ -109,7 +121,7 @@ impl Report {
     }
 
     /// A list of `{"row", "without", "with", "unit", "better"}`, and `"alone"`
-    /// where that was played.
+    /// where that was played. A time to recovery that is a bound is there as it is.
     pub(crate) fn json(&self) -> Value {
         let rows = self.rows().map(|(without, with, alone)| {
             let mut row = json!({
@@ -140,12 +152,13 @@ impl Row {
         // So that what is compared is what is shown.
         let scale = if digits(unit) == 2 { 100.0 } else { 10.0 };
         let figure = (figure * scale).round() / scale;
-        Self { name, figure, unit, better }
+        Self { name, figure, unit, better, at_least: false }
     }
 
     fn shown(&self, better: bool) -> String {
         let mark = if better { '*' } else { ' ' };
-        format!("{:.*} {mark}", digits(self.unit), self.figure)
+        let bound = if self.at_least { ">" } else { "" };
+        format!("{bound}{:.*} {mark}", digits(self.unit), self.figure)
     }
 }
 
@@ -247,6 +260,15 @@ mod tests {
         assert_eq!((row.figure, &*row.shown(true)), (1.26, "1.26 *"));
         assert_eq!(lower("upstream", 1.256, "ms").figure, 1.3);
         assert_eq!((each(5, 4), each(5, 0)), (1.25, 0.0));
+    }
+
+    #[test]
+    fn a_recovery_that_was_not_seen_is_shown_as_a_bound() {
+        let second = Duration::from_secs(1);
+        let never = recovery("recovery", Recovery::NotWithin(second));
+        let after = recovery("recovery", Recovery::After(second / 4));
+        assert_eq!((&*never.shown(false), &*after.shown(true)), (">1000.0  ", "250.0 *"));
+        assert!(after.better.is(after.figure, never.figure));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //!
 //! A few workers, and a queue of bounded length in front of them: under too
 //! much load its answers become slow first, and then it refuses. Some answers
-//! are late or fail in any case. And there is an outage: a time in which the
-//! work takes several times as long, and many answers are errors.
+//! are late or fail in any case. There is an outage: a time in which the work
+//! takes several times as long, and many answers are errors. And for another
+//! time it is dead: nobody is there any more but what stands in front of it.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::seeded::Seeded;
+use crate::trouble::Trouble;
 
 /// Requests that are worked on at a time.
 pub(crate) const WORKERS: usize = 10;
@@ -38,6 +39,8 @@ const FAILING_SHARE: f64 = 1.0 / 200.0;
 /// In the outage the work takes so many times as long, and so many answers are errors.
 pub(crate) const SLOWDOWN: u32 = 2;
 pub(crate) const FAILING_IN_OUTAGE: f64 = 2.0 / 5.0;
+/// While it is dead, a proxy in front of it tries for so long to reach it, and answers 503.
+const GIVES_UP: Duration = Duration::from_millis(50);
 
 /// An upstream service. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -51,9 +54,10 @@ struct Inner {
     chance: Mutex<Seeded>,
     began: Instant,
     /// Counted from then.
-    outage: Range<Duration>,
+    trouble: Trouble,
     calls: AtomicU64,
     calls_in_outage: AtomicU64,
+    calls_while_dead: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
 }
@@ -64,24 +68,27 @@ pub(crate) struct Counts {
     pub(crate) calls: u64,
     /// Those of them that came in the outage.
     pub(crate) calls_in_outage: u64,
+    /// And those that came while it was dead, each of which was answered 503.
+    pub(crate) calls_while_dead: u64,
     /// Answered 503, for want of a place in the queue.
     pub(crate) refused: u64,
-    /// Answered 500, by injected fault.
+    /// Answered 500, by injected fault, or because it died meanwhile.
     pub(crate) failed: u64,
 }
 
 impl Upstream {
-    /// An idle service, whose faults the seed determines, and an outage that is
-    /// counted from `began`.
-    pub(crate) fn new(seed: u64, began: Instant, outage: Range<Duration>) -> Self {
+    /// An idle service, whose faults the seed determines, and its trouble, which
+    /// is counted from `began`.
+    pub(crate) fn new(seed: u64, began: Instant, trouble: Trouble) -> Self {
         Self(Arc::new(Inner {
             places: Arc::new(Semaphore::new(WORKERS + QUEUE)),
             workers: Arc::new(Semaphore::new(WORKERS)),
             chance: Mutex::new(Seeded::new(seed, 3)),
             began,
-            outage,
+            trouble,
             calls: AtomicU64::new(0),
             calls_in_outage: AtomicU64::new(0),
+            calls_while_dead: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }))
@@ -98,6 +105,7 @@ impl Upstream {
         Counts {
             calls: self.0.calls.load(Ordering::Relaxed),
             calls_in_outage: self.0.calls_in_outage.load(Ordering::Relaxed),
+            calls_while_dead: self.0.calls_while_dead.load(Ordering::Relaxed),
             refused: self.0.refused.load(Ordering::Relaxed),
             failed: self.0.failed.load(Ordering::Relaxed),
         }
@@ -110,7 +118,11 @@ impl Upstream {
 
 impl Inner {
     fn in_outage(&self) -> bool {
-        self.outage.contains(&self.began.elapsed())
+        self.trouble.outage.contains(&self.began.elapsed())
+    }
+
+    fn is_dead(&self) -> bool {
+        self.trouble.dead.contains(&self.began.elapsed())
     }
 }
 
@@ -119,6 +131,11 @@ async fn answer(State(upstream): State<Upstream>, uri: Uri, headers: HeaderMap) 
     inner.calls.fetch_add(1, Ordering::Relaxed);
     if inner.in_outage() {
         inner.calls_in_outage.fetch_add(1, Ordering::Relaxed);
+    }
+    if inner.is_dead() {
+        inner.calls_while_dead.fetch_add(1, Ordering::Relaxed);
+        sleep(GIVES_UP).await;
+        return (StatusCode::SERVICE_UNAVAILABLE, "nobody is there\n".to_owned());
     }
     let Ok(place) = inner.places.clone().try_acquire_owned() else {
         inner.refused.fetch_add(1, Ordering::Relaxed);
@@ -136,7 +153,8 @@ async fn answer(State(upstream): State<Upstream>, uri: Uri, headers: HeaderMap) 
             sleep(fate.work(in_outage)).await;
             drop((worker, place));
             sleep(fate.late()).await;
-            fate.fails(in_outage)
+            // Whatever it was at is lost when it dies.
+            fate.fails(in_outage) || inner.is_dead()
         }
     });
     if work.await.unwrap_or(true) {
@@ -183,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_seed_determines_the_faults_and_few_requests_have_one_but_in_the_outage() {
         let fates = |seed| {
-            let upstream = Upstream::new(seed, Instant::now(), Duration::ZERO..Duration::ZERO);
+            let upstream = Upstream::new(seed, Instant::now(), Trouble::default());
             (0..30_000).map(|_| upstream.fate()).collect::<Vec<_>>()
         };
         assert_eq!(fates(1), fates(1));
@@ -198,15 +216,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_outage_begins_and_ends_when_it_should() {
+    async fn each_trouble_begins_and_ends_when_it_should() {
         let second = Duration::from_secs(1);
-        let upstream = Upstream::new(1, Instant::now(), second..second * 2);
+        let trouble = Trouble { outage: second..second * 2, dead: second * 3..second * 4 };
+        let upstream = Upstream::new(1, Instant::now(), trouble);
         let mut seen = Vec::new();
-        for wait in [0, 999, 1, 999, 1] {
+        for wait in [0, 999, 1, 999, 1, 999, 1, 999, 1] {
             tokio::time::advance(Duration::from_millis(wait)).await;
-            seen.push(upstream.0.in_outage());
+            seen.push((upstream.0.in_outage(), upstream.0.is_dead()));
         }
-        assert_eq!(seen, [false, false, true, true, false]);
+        let (well, outage, dead) = ((false, false), (true, false), (false, true));
+        assert_eq!(seen, [well, well, outage, outage, well, well, dead, dead, well]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_to_a_dead_upstream_or_is_inside_when_it_dies_is_not_served() {
+        let millis = Duration::from_millis;
+        let trouble = Trouble { dead: millis(10)..millis(100), ..Trouble::default() };
+        let upstream = Upstream::new(1, Instant::now(), trouble);
+        let ask = || answer(State(upstream.clone()), Uri::from_static("/"), HeaderMap::new());
+        assert_eq!(ask().await.0, StatusCode::INTERNAL_SERVER_ERROR);
+        let asked = Instant::now();
+        assert_eq!(ask().await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(asked.elapsed(), GIVES_UP);
+        tokio::time::advance(millis(100)).await;
+        assert_eq!(ask().await.0, StatusCode::OK);
+        let expected = Counts { calls: 3, calls_while_dead: 1, failed: 1, ..Counts::default() };
+        assert_eq!(upstream.counts(), expected);
     }
 
     #[test]
