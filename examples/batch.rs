@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use stanchion_pipeline::{Attempt, Batch, Pipeline, Retry};
+use stanchion_pipeline::{Attempt, Batch, Budget, Pipeline, RatioBudget, Retry};
 
 /// Every seventh item is refused at first, and item 23 is one that nobody can take.
 async fn upload(item: u64, attempt: Attempt) -> io::Result<u64> {
@@ -21,8 +21,11 @@ async fn upload(item: u64, attempt: Attempt) -> io::Result<u64> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // One in seven needs another try: more than the tenth that the default budget grants.
+    let budget = Budget::new(RatioBudget::default().percent(50.0))?;
     let uploads = Pipeline::named("uploads")
         .attempt_timeout(Duration::from_secs(1))
+        .budget(budget)
         .retry(Retry::constant(Duration::from_millis(50)))
         .build()?;
 

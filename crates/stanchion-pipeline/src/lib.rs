@@ -96,4 +96,4 @@ pub use stanchion_core::{
     Priority, Rejection, RejectionKind, Scope,
 };
 pub use stanchion_limit::{BulkheadConfig, Quota};
-pub use stanchion_retry::{BackoffConfig, Budget, BudgetConfig, Hedge, HedgeConfig, Retry, RetryConfig};
+pub use stanchion_retry::{BackoffConfig, Budget, BudgetConfig, Hedge, HedgeConfig, RatioBudget, Retry, RetryConfig};
