@@ -120,17 +120,22 @@ impl<'a, C> Run<'a, C> {
             if let Some(mistake) = retry.mistake() {
                 return Err(misconfigured(mistake));
             }
-            let allowed = self.deadline.map(|deadline| deadline - now());
-            if let Some(Duration::ZERO) = allowed {
-                return Err(cut(Duration::ZERO, Scope::Total));
+            let mut began = None;
+            if let Some(deadline) = self.deadline {
+                let now = now();
+                if deadline <= now {
+                    return Err(cut(Duration::ZERO, Scope::Total));
+                }
+                began = Some(now);
             }
+            let limited = began.is_some() || retry.attempt_timeout.is_some();
             let mut progress = Progress::prepared(retry, &self.described());
             self.begin(&mut progress);
             loop {
                 // A result that isn't the last is dropped before the delay.
                 let delay = {
                     let attempt = progress.attempt(now);
-                    let result = match attempt.remaining() {
+                    let result = match limited.then(|| attempt.remaining()).flatten() {
                         None => Ok(operation(attempt).await),
                         Some(limit) => crate::timeout::within(limit, operation(attempt)).await,
                     };
@@ -145,7 +150,9 @@ impl<'a, C> Run<'a, C> {
                                 Ok(Ok(value)) => Ok(value),
                                 Ok(Err(error)) => Err(failed(error, &progress)),
                                 Err(_) if self.deadline.is_some() && attempt.deadline() == self.deadline => {
-                                    Err(cut(allowed.unwrap_or_default(), Scope::Total))
+                                    let (deadline, began) =
+                                        (self.deadline.unwrap_or_default(), began.unwrap_or_default());
+                                    Err(cut(deadline - began, Scope::Total))
                                 }
                                 Err(after) => Err(cut(after, Scope::Attempt)),
                             };
