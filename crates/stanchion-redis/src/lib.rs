@@ -31,6 +31,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+mod client;
 mod error;
 mod key;
 mod link;

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::FromRedisValue;
 use redis::aio::{ConnectionLike, ConnectionManager};
 use stanchion_core::{
     Answer, ConfigError, Decision, RateLimit, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket,
 };
 
+use crate::client::Client;
 use crate::key::Prefix;
 use crate::link::Link;
 use crate::script::{Call, Script};
@@ -30,21 +30,13 @@ use crate::script::{Call, Script};
 /// by which it lagged, key by key. A server that restarts without persistence, or
 /// that evicts keys for want of memory, has forgotten more.
 pub struct RedisRateStore<C = ConnectionManager> {
-    link: Link<C>,
-    prefix: Prefix,
-    deadline: Duration,
-    #[cfg(feature = "test-util")]
-    clock: Option<stanchion_core::Clock>,
+    client: Client<C>,
 }
 
 /// One limit in whole microseconds: most requests.
 static ONE: Script = Script::new(include_str!("rate_one.lua"));
 /// Any limits.
 static SEVERAL: Script = Script::new(include_str!("rate.lua"));
-
-/// How long a key outlives its debt, in milliseconds: enough for a server's
-/// clocks to disagree by.
-const GRACE_MILLIS: i64 = 1_000;
 
 impl RedisRateStore {
     /// A store on the server at `url`, such as `redis://127.0.0.1/`.
@@ -75,13 +67,7 @@ impl<C: Clone> RedisRateStore<C> {
     }
 
     fn on(link: Link<C>) -> Self {
-        Self {
-            link,
-            prefix: Prefix::new("stanchion").expect("there is no brace in it"),
-            deadline: Duration::from_millis(100),
-            #[cfg(feature = "test-util")]
-            clock: None,
-        }
+        Self { client: Client::on(link) }
     }
 
     /// What its keys begin with. Default: `stanchion`.
@@ -89,32 +75,22 @@ impl<C: Clone> RedisRateStore<C> {
     /// # Errors
     /// A prefix with braces.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, ConfigError> {
-        self.prefix = Prefix::new(prefix)?;
+        self.client.prefix = Prefix::new(prefix)?;
         Ok(self)
     }
 
     /// How long a decision may take before it counts as failed. Default: 100 ms.
     /// In no time at all every decision fails.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.client.deadline = deadline;
         self
     }
 
     /// Decides by `clock`, in whole microseconds, instead of the server's. For tests.
     #[cfg(feature = "test-util")]
     pub fn clock(mut self, clock: impl Into<stanchion_core::Clock>) -> Self {
-        self.clock = Some(clock.into());
+        self.client.clock = Some(clock.into());
         self
-    }
-
-    /// A test's time, in microseconds, and a grace for keys that is long, since
-    /// the time of the test has nothing to do with the server's.
-    fn injected_time(&self) -> Option<[i64; 2]> {
-        #[cfg(feature = "test-util")]
-        if let Some(clock) = &self.clock {
-            return Some([signed(clock.now().as_nanos() / 1_000).max(1), 3_600_000]);
-        }
-        None
     }
 }
 
@@ -127,7 +103,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RateStore for RedisRateStore<C> {
             let cost = limit.bucket().cost(request.cost()).expect("a cost that never fits was turned away");
             Asked { bucket: *limit.bucket(), cost }
         };
-        let key = |limit: &RateLimit| self.prefix.key("rate", request.key(), limit.name());
+        let key = |limit: &RateLimit| self.client.prefix.key("rate", request.key(), limit.name());
         match request.limits() {
             [limit] if asked(limit).is_whole() => self.decide_one(asked(limit), key(limit)),
             limits => self.decide_several(limits.iter().map(asked).collect(), limits.iter().map(key).collect()),
@@ -140,28 +116,19 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
     fn decide_one(&self, asked: Asked, key: Vec<u8>) -> Answer<'_, Result<Decision, StoreError>> {
         let parts = parts(&asked.bucket);
         let mut arguments = vec![signed(asked.cost / parts), signed(asked.bucket.capacity() / parts)];
-        if let Some(injected) = self.injected_time() {
+        if let Some(injected) = self.client.injected_time() {
             arguments.extend(injected);
         }
         Answer::later(async move {
-            let reply: i64 = self.ask(&ONE, Call { keys: vec![key], arguments }).await?;
+            let reply: i64 = self.client.ask(&ONE, Call { keys: vec![key], arguments }).await?;
             let (taken, debt) = if reply >= 0 { (true, reply) } else { (false, -1 - reply) };
             asked.decision(taken, debt, 0).filter(|decision| decision.allowed() == taken).ok_or_else(|| garbled(&reply))
         })
     }
 
-    async fn ask<T: FromRedisValue>(&self, script: &Script, call: Call) -> Result<T, StoreError> {
-        let (connection, number) = self.link.current();
-        let reply = script.run(connection, call, self.deadline).await;
-        if reply.as_ref().is_err_and(StoreError::is_temporary) {
-            self.link.failed(number);
-        }
-        reply
-    }
-
     fn decide_several(&self, buckets: Vec<Asked>, keys: Vec<Vec<u8>>) -> Answer<'_, Result<Decision, StoreError>> {
         let mut arguments = Vec::with_capacity(2 + 5 * buckets.len());
-        arguments.extend(self.injected_time().unwrap_or([0, GRACE_MILLIS]));
+        arguments.extend(self.client.time());
         for asked in &buckets {
             let parts = parts(&asked.bucket);
             arguments.push(signed(parts));
@@ -170,7 +137,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
             }
         }
         Answer::later(async move {
-            let reply: Vec<i64> = self.ask(&SEVERAL, Call { keys, arguments }).await?;
+            let reply: Vec<i64> = self.client.ask(&SEVERAL, Call { keys, arguments }).await?;
             decision(&buckets, &reply).ok_or_else(|| garbled(&reply))
         })
     }
@@ -178,10 +145,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
 
 impl<C> fmt::Debug for RedisRateStore<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisRateStore")
-            .field("prefix", &self.prefix)
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
+        f.debug_tuple("RedisRateStore").field(&self.client).finish()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, ConnectionManager};
 use stanchion_core::{Answer, ConfigError, FleetView, StoreError, StoreErrorKind, TripReport, TripStore};
 
+use crate::client::Client;
 use crate::key::Prefix;
 use crate::link::Link;
 use crate::script::{Call, Script};
@@ -23,17 +24,10 @@ use crate::script::{Call, Script};
 /// then, a fleet that is open on either side of that opens its closed instances once
 /// more.
 pub struct RedisTripStore<C = ConnectionManager> {
-    link: Link<C>,
-    prefix: Prefix,
-    deadline: Duration,
-    #[cfg(feature = "test-util")]
-    clock: Option<stanchion_core::Clock>,
+    client: Client<C>,
 }
 
 static REPORT: Script = Script::new(include_str!("trip.lua"));
-
-/// How long a key outlives its reports, in milliseconds.
-const GRACE_MILLIS: i64 = 1_000;
 
 impl RedisTripStore {
     /// A store on the server at `url`, such as `redis://127.0.0.1/`. It connects at the
@@ -55,13 +49,7 @@ impl<C: Clone> RedisTripStore<C> {
     }
 
     fn on(link: Link<C>) -> Self {
-        Self {
-            link,
-            prefix: Prefix::new("stanchion").expect("there is no brace in it"),
-            deadline: Duration::from_millis(100),
-            #[cfg(feature = "test-util")]
-            clock: None,
-        }
+        Self { client: Client::on(link) }
     }
 
     /// What its keys begin with. Default: `stanchion`.
@@ -69,38 +57,28 @@ impl<C: Clone> RedisTripStore<C> {
     /// # Errors
     /// A prefix with braces.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, ConfigError> {
-        self.prefix = Prefix::new(prefix)?;
+        self.client.prefix = Prefix::new(prefix)?;
         Ok(self)
     }
 
     /// How long a report may take before it counts as failed. Default: 100 ms.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.client.deadline = deadline;
         self
     }
 
     /// Goes by `clock`, in whole microseconds, instead of the server's. For tests.
     #[cfg(feature = "test-util")]
     pub fn clock(mut self, clock: impl Into<stanchion_core::Clock>) -> Self {
-        self.clock = Some(clock.into());
+        self.client.clock = Some(clock.into());
         self
-    }
-
-    /// A test's time, in microseconds, and a grace that is long, since the time of the
-    /// test has nothing to do with the server's.
-    fn time(&self) -> [i64; 2] {
-        #[cfg(feature = "test-util")]
-        if let Some(clock) = &self.clock {
-            return [i64::try_from(clock.now().as_nanos() / 1_000).unwrap_or(i64::MAX).max(1), 3_600_000];
-        }
-        [0, GRACE_MILLIS]
     }
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync> TripStore for RedisTripStore<C> {
     fn report(&self, report: TripReport<'_>) -> Answer<'_, Result<FleetView, StoreError>> {
         let mut arguments = Vec::with_capacity(11);
-        arguments.extend(self.time());
+        arguments.extend(self.client.time());
         // A century at most, so that the script's sums stay below 2^53.
         let keep = report.keep.min(Duration::from_secs(3_155_760_000)).as_micros();
         let quorum = report.quorum;
@@ -116,14 +94,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> TripStore for RedisTripStore<C> {
             i64::from(quorum.rate()),
             i64::from(quorum.failures()),
         ]);
-        let call = Call { keys: vec![self.prefix.key("trip", report.name, "fleet")], arguments };
+        let call = Call { keys: vec![self.client.prefix.key("trip", report.name, "fleet")], arguments };
         Answer::later(async move {
-            let (connection, number) = self.link.current();
-            let reply: Result<Vec<i64>, StoreError> = REPORT.run(connection, call, self.deadline).await;
-            if reply.as_ref().is_err_and(StoreError::is_temporary) {
-                self.link.failed(number);
-            }
-            let reply = reply?;
+            let reply: Vec<i64> = self.client.ask(&REPORT, call).await?;
             view(&reply).ok_or_else(|| {
                 StoreError::new(StoreErrorKind::Garbled, format!("redis: the trip script answered {reply:?}"))
             })
@@ -138,10 +111,7 @@ fn view(reply: &[i64]) -> Option<FleetView> {
 
 impl<C> fmt::Debug for RedisTripStore<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisTripStore")
-            .field("prefix", &self.prefix)
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
+        f.debug_tuple("RedisTripStore").field(&self.client).finish()
     }
 }
 
