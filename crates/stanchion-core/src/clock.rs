@@ -7,6 +7,7 @@ mod system;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use manual::ManualClock;
 pub use moment::Moment;
@@ -62,6 +63,11 @@ pub trait TimeSource: Send + Sync {
     /// The time now. Should it step back, the clock stands still until it has
     /// caught up.
     fn now(&self) -> Moment;
+
+    /// The time of day, as the time since 1970 began, in UTC; it may step. Default: the system's.
+    fn since_1970(&self) -> Duration {
+        system::since_1970()
+    }
 }
 
 impl<F: Fn() -> Moment + Send + Sync> TimeSource for F {
@@ -91,6 +97,21 @@ impl Clock {
             Source::System(system) => system.now(),
             Source::Manual(manual) => manual.now(),
             Source::Custom(custom) => custom.now(),
+        }
+    }
+}
+
+impl Clock {
+    /// The time of day, as the time since 1970 began, in UTC: what calendars go by. Unlike
+    /// [`now`](Self::now) it steps when somebody sets the clock.
+    ///
+    /// A [`ManualClock`]'s first moment is the beginning of 1970. With the feature
+    /// `test-util` the system clock's time of day is advanced with tokio's clock.
+    pub fn since_1970(&self) -> Duration {
+        match &self.0 {
+            Source::System(system) => system.since_1970(),
+            Source::Manual(manual) => Duration::from_nanos(manual.now().as_nanos()),
+            Source::Custom(custom) => custom.source.since_1970(),
         }
     }
 }
@@ -129,7 +150,6 @@ impl fmt::Debug for Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_custom_clock_stands_still_where_its_source_steps_back() {
@@ -169,12 +189,22 @@ mod tests {
         assert!(apart < theirs / 100 || apart < Duration::from_millis(20), "{ours:?} against {theirs:?}");
     }
 
+    #[test]
+    fn the_time_of_day_is_the_systems_or_the_tests() {
+        let seen = Clock::system().since_1970();
+        let theirs = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert!(seen.abs_diff(theirs) < Duration::from_secs(60), "{seen:?} against {theirs:?}");
+        let manual = ManualClock::at(Moment::from_nanos(5));
+        assert_eq!(manual.clock().since_1970(), Duration::from_nanos(5));
+    }
+
     #[cfg(feature = "test-util")]
     #[tokio::test(start_paused = true)]
     async fn with_test_util_the_system_clock_follows_tokio() {
         let clock = Clock::system();
-        let before = clock.now();
+        let (before, time_of_day) = (clock.now(), clock.since_1970());
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(clock.now() - before, Duration::from_secs(3600));
+        assert_eq!(clock.since_1970() - time_of_day, Duration::from_secs(3600));
     }
 }

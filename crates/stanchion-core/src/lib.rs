@@ -12,7 +12,7 @@
 //! | how a call through any stack of policies failed | [`CallError`] |
 //! | where an operation stands among its attempts | [`Attempt`] |
 //! | time, randomness | [`Clock`] and [`Moment`]; `Random`, with the feature `random` |
-//! | a rate limit and what it decided | [`TokenBucket`], [`Decision`] |
+//! | a rate limit and what it decided | [`RateRule`], [`Decision`] |
 //! | state outside this process | [`RateStore`], [`CacheStore`], [`LeaseStore`], [`IdempotencyStore`], [`TripStore`] |
 //! | why such a store gave no answer | [`StoreError`] |
 //!
@@ -82,7 +82,10 @@ pub use key::Key;
 pub use outcome::Outcome;
 #[cfg(feature = "random")]
 pub use random::{Random, RandomRun};
-pub use rate::{Decision, RateLimit, RateRequest, RateStore, TokenBucket, Verdict};
+pub use rate::{
+    Ask, CalendarUnit, Counted, Decision, FixedWindow, RateLimit, RateRequest, RateRule, RateStore, Receipt,
+    SlidingCounter, SlidingLog, Span, TokenBucket, Verdict,
+};
 pub use rejection::{Name, Rejection, RejectionKind};
 pub use store::{
     Begin, CacheEntry, CacheStore, Claim, Completion, Fence, Fingerprint, FleetView, Idempotency, IdempotencyStore,

@@ -1,8 +1,9 @@
 //! One bucket's state in one atomic number.
 
-use stanchion_core::{Decision, TokenBucket};
+use stanchion_core::{Ask, Decision, TokenBucket};
 
-use crate::gcra::{Step, second_look, step};
+use crate::gcra::{Plan, Step, debt, plan, second_look, step};
+use crate::state::returnable;
 use crate::sync::{AtomicU64, Ordering};
 
 /// One bucket's state. All of it is in the one number, so that every change is
@@ -50,6 +51,44 @@ impl TatCell {
                     std::hint::spin_loop();
                     tat = seen;
                 }
+            }
+        }
+    }
+
+    /// The same for a request that asks in any way; also the state that it leaves, or
+    /// finds. `now` reads the clock, after the state, so that no state is impossible.
+    pub(crate) fn ask(&self, bucket: &TokenBucket, ask: Ask, units: u64, now: impl Fn() -> u64) -> (Plan, u64) {
+        let mut tat = self.0.load(Ordering::Acquire);
+        loop {
+            let plan = plan(bucket, ask, units, tat, now());
+            let Some(next) = plan.step.state() else { return (plan, tat) };
+            match self.0.compare_exchange_weak(tat, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return (plan, next),
+                Err(seen) => tat = seen,
+            }
+        }
+    }
+
+    /// Gives back up to `units` of what was taken when the state was left as in `mark`, if `returned`
+    /// ticks have been given back in all; see `state.rs`. The ticks that are there again.
+    pub(crate) fn give_back(
+        &self,
+        bucket: &TokenBucket,
+        mark: [u64; 2],
+        returned: u64,
+        units: u64,
+        now: impl Fn() -> u64,
+    ) -> u64 {
+        let mut tat = self.0.load(Ordering::Acquire);
+        loop {
+            let reading = now();
+            let ticks = returnable(bucket, reading, mark, returned, units).min(debt(tat, reading));
+            if ticks == 0 {
+                return 0;
+            }
+            match self.0.compare_exchange_weak(tat, tat.wrapping_sub(ticks), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return ticks,
+                Err(seen) => tat = seen,
             }
         }
     }

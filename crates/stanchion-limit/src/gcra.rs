@@ -19,7 +19,7 @@
 //! memory reads its clock again before it cuts, after it has loaded the state
 //! ([`second_look`]); then only a clock that has stepped back is left to explain it.
 
-use stanchion_core::{Decision, TokenBucket};
+use stanchion_core::{Ask, Decision, TokenBucket};
 
 /// What one request does to a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +90,17 @@ impl Step {
 /// ```
 #[inline]
 pub const fn step(bucket: &TokenBucket, tat: u64, now: u64, cost: u64) -> Step {
+    step_within(bucket, tat, now, cost, bucket.capacity())
+}
+
+/// The same, with a debt of up to `most` ticks: the capacity, or with the overdraft.
+#[inline]
+pub(crate) const fn step_within(bucket: &TokenBucket, tat: u64, now: u64, cost: u64, most: u64) -> Step {
     let debt = debt(tat, now);
     let capacity = bucket.capacity();
     if cost == 0 {
         Step::Look { debt }
-    } else if debt <= capacity - cost {
+    } else if cost <= most && debt <= most - cost {
         Step::Take { tat: now.wrapping_add(debt + cost), debt: debt + cost }
     } else if debt <= capacity + bucket.tolerance() {
         Step::Refuse { debt }
@@ -121,6 +127,52 @@ pub(crate) fn second_look(
     };
     let step = step(bucket, tat, now, cost);
     (step.state(), step.decision(bucket, cost))
+}
+
+/// What a request that may ask in any way does to a bucket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) step: Step,
+    /// The units that are taken, if it is allowed.
+    granted: u64,
+    /// The ticks that are asked for, of which a refusal waits.
+    cost: u64,
+    ask: Ask,
+}
+
+/// What a request for `units`, which an empty bucket can give, does to one in state `tat`.
+pub(crate) fn plan(bucket: &TokenBucket, ask: Ask, units: u64, tat: u64, now: u64) -> Plan {
+    let most = if ask == Ask::Overdraw { bucket.most_debt() } else { bucket.capacity() };
+    let granted = match ask {
+        Ask::UpTo => units.min(fitting(bucket, debt(tat, now), most)),
+        _ => units,
+    };
+    // One that asks for what is there, where nothing is, waits for one unit.
+    let cost = if ask == Ask::UpTo && units > 0 { granted.max(1) } else { granted } * bucket.interval();
+    Plan { step: step_within(bucket, tat, now, cost, most), granted, cost, ask }
+}
+
+impl Plan {
+    /// What is said to it.
+    pub(crate) fn decision(&self, bucket: &TokenBucket) -> Decision {
+        let debt = match self.step {
+            Step::Take { debt, .. } | Step::Look { debt } => {
+                return Decision::allowed_by(bucket, debt).granting(self.granted);
+            }
+            Step::Refuse { debt } => debt,
+            Step::Cut { .. } => bucket.capacity(),
+        };
+        match self.ask {
+            Ask::Overdraw => Decision::overdraft_refused_by(bucket, debt, self.cost),
+            _ => Decision::refused_by(bucket, debt, self.cost),
+        }
+    }
+}
+
+/// How many whole units fit where the debt is `debt` and may be `most`, in ticks.
+#[inline]
+pub(crate) const fn fitting(bucket: &TokenBucket, debt: u64, most: u64) -> u64 {
+    most.saturating_sub(debt) / bucket.interval()
 }
 
 /// How far `tat` is ahead of `now`; zero when it isn't.

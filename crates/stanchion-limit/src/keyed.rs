@@ -2,29 +2,37 @@
 
 mod builder;
 mod gate;
+#[cfg(feature = "tokio")]
+mod lines;
+mod local;
+mod remote;
+mod tiers;
 
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::time::Duration;
 
-use stanchion_core::{
-    Answer, Clock, ConfigError, Decision, Key, Moment, RateLimit, RateRequest, RateStore, StoreError, TokenBucket,
-};
+use stanchion_core::{Ask, Clock, ConfigError, Decision, Moment, Name, RateLimit, RateRequest, RateRule, Receipt};
 
 pub use builder::KeyedLimiterBuilder;
+use local::Local;
+pub use tiers::{NoTiers, TierBy, TierOf};
+use tiers::{Tier, Tiers};
 
 use crate::hash::KeyHasher;
-use crate::outage::{Course, Episode, Health};
-use crate::table::{Table, WhenFull};
+use crate::outage::Health;
+use crate::quota::Quotas;
+use crate::reservation::{Reservation, TakesBack};
 use crate::trace::Reporter;
-use crate::{Outage, Quota, gcra};
+use crate::{Outage, gcra};
 
-/// One rate limit for each key: in any window of length `W`, each admits at
-/// most `burst + ⌊W · count / period⌋` units.
+/// One limit for each key. By default it is a token bucket: in any window of length `W`, each key is
+/// admitted at most `burst + ⌊W · count / period⌋` units; a [`Quota`](crate::Quota) says what else it can be, and what it
+/// promises then. Several quotas hold all at once, all or nothing.
 ///
 /// `K` is the type of the keys: `str` (rather than `String`), `IpAddr`, `u64`, a
 /// tuple such as `(&str, u64)`, whatever is [`Hash`].
+/// `T` says of which tier a key is, if there are any.
 /// `S` is where the states are: in this process, or in a [`RateStore`] that all
 /// instances share, for keys that are [`Key`].
 ///
@@ -53,6 +61,27 @@ use crate::{Outage, Quota, gcra};
 /// # Ok::<(), stanchion_limit::ConfigError>(())
 /// ```
 ///
+/// # Tiers
+/// The quota of a key may depend on what it has paid for, and be changed while running. What
+/// was used stays used, whatever the tier: a bucket's debt stays as long as it was in time, or
+/// becomes an empty bucket if that is shorter; counts and logs stay as they are.
+///
+/// ```
+/// use stanchion_limit::{KeyedLimiter, Quota};
+///
+/// let limiter = KeyedLimiter::<str>::builder(Quota::per_minute(10))
+/// #   .clock(stanchion_limit::ManualClock::new())
+///     .tier("paid", Quota::per_minute(1_000))
+///     .tier_by(|key: &str| if key.starts_with("paid-") { "paid" } else { "free" })
+///     .build()?;
+/// assert!(!limiter.check_n("somebody", 11).allowed());
+/// assert!(limiter.check_n("paid-somebody", 11).allowed());
+/// // 11 units are a debt of 660 ms, and of 22 units when these come twice as fast.
+/// limiter.set_tier("paid", Quota::per_minute(2_000))?;
+/// assert_eq!(limiter.peek("paid-somebody").remaining(), 1_978);
+/// # Ok::<(), stanchion_limit::ConfigError>(())
+/// ```
+///
 /// # On a store
 /// The same checks, awaited, and an [`Outage`] policy for when the store gives
 /// no answer. Limiters of one name share their states: that is how the instances
@@ -73,19 +102,27 @@ use crate::{Outage, Quota, gcra};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct KeyedLimiter<K: ?Sized, S = InMemory> {
-    limit: RateLimit,
+pub struct KeyedLimiter<K: ?Sized, S = InMemory, T = NoTiers> {
+    /// The limits, where they don't depend on the key and never change.
+    fixed: Tier,
+    /// Where they do.
+    tiers: Option<Tiers>,
+    tier_of: T,
+    names: Box<[Option<Name>]>,
     reporter: Reporter,
     clock: Clock,
     hasher: KeyHasher,
     /// The states in this process: all of them, or those of the local share.
-    table: Table,
+    local: Local,
     max_keys: usize,
     store: S,
-    outage: Outage,
-    /// What the table counts with in an outage.
-    share: Option<TokenBucket>,
+    outage: Option<Outage>,
     health: Health,
+    #[cfg(feature = "tokio")]
+    lines: lines::Lines,
+    /// How long a gate waits, and how many may for each key.
+    #[cfg(feature = "tokio")]
+    waiting: (std::time::Duration, usize),
     key: PhantomData<fn() -> *const K>,
 }
 
@@ -95,30 +132,16 @@ pub struct KeyedLimiter<K: ?Sized, S = InMemory> {
 pub struct InMemory;
 
 impl<K: ?Sized> KeyedLimiter<K> {
-    /// A limiter in this process, of this quota for each key.
+    /// A limiter in this process, of this quota for each key, or of several.
     ///
     /// # Errors
     /// Names the field of the quota that can't be honoured.
-    pub fn new(quota: Quota) -> Result<Self, ConfigError> {
-        Self::builder(quota).build()
-    }
-
-    /// Settings beyond the quota.
-    pub fn builder(quota: Quota) -> KeyedLimiterBuilder<K> {
-        KeyedLimiterBuilder {
-            quota,
-            name: None,
-            clock: None,
-            max_keys: KeyedLimiterBuilder::<K>::MAX_KEYS,
-            when_full: WhenFull::default(),
-            store: InMemory,
-            outage: Outage::Refuse,
-            key: PhantomData,
-        }
+    pub fn new(quotas: impl Into<Quotas>) -> Result<Self, ConfigError> {
+        Self::builder(quotas).build()
     }
 }
 
-impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
+impl<K: Hash + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
     /// Takes one unit of the key's, if it is there.
     #[inline]
     pub fn check(&self, key: &K) -> Decision {
@@ -128,7 +151,7 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     /// Takes `cost` units of the key's, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, key: &K, cost: u64) -> Decision {
-        self.take(key, cost, || self.clock.now(), || self.now_again())
+        self.take(key, cost, || self.clock.now(), || self.now_again(), None)
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -137,175 +160,261 @@ impl<K: Hash + ?Sized> KeyedLimiter<K, InMemory> {
     /// difference.
     #[inline]
     pub fn check_at(&self, now: Moment, key: &K, cost: u64) -> Decision {
-        self.take(key, cost, || now, || None)
+        self.take(key, cost, || now, || None, Some(now))
     }
 
     #[inline]
-    fn take(&self, key: &K, cost: u64, now: impl Fn() -> Moment, again: impl Fn() -> Option<u64>) -> Decision {
-        let bucket = self.limit.bucket();
-        let decision = match bucket.cost(cost) {
-            Some(ticks) => self.table.take(self.hasher.hash(key), bucket, ticks, || gcra::ticks(bucket, now()), again),
-            None => Decision::never_fits(bucket),
+    fn take(
+        &self,
+        key: &K,
+        cost: u64,
+        now: impl Fn() -> Moment,
+        again: impl Fn() -> Option<u64>,
+        at: Option<Moment>,
+    ) -> Decision {
+        let hash = self.hasher.hash(key);
+        let decision = match &self.local {
+            Local::Table { bucket, table } if !self.somebody_waits(hash) => match bucket.cost(cost) {
+                Some(ticks) => table.take(hash, bucket, ticks, || gcra::ticks(bucket, now()), again).granting(cost),
+                None => Decision::never_fits(bucket),
+            },
+            _ => self.ask(key, hash, Ask::Exactly, cost, at),
         };
         self.reporter.decided(&decision);
         decision
     }
+
+    /// Takes as many of `units` of the key's as are there: [`Decision::granted`] says how many.
+    /// Refused only if there are none.
+    pub fn take_up_to(&self, key: &K, units: u64) -> Decision {
+        let decision = self.ask(key, self.hasher.hash(key), Ask::UpTo, units, None);
+        self.reporter.decided(&decision);
+        decision
+    }
+
+    /// Takes `units` of the key's that have been used already, into debt if need be: see
+    /// [`Limiter::charge`](crate::Limiter::charge).
+    pub fn charge(&self, key: &K, units: u64) -> Decision {
+        let decision = self.ask(key, self.hasher.hash(key), Ask::Overdraw, units, None);
+        self.reporter.decided(&decision);
+        decision
+    }
+
+    /// Takes `units` of the key's, or none, for a cost that is known only afterwards: what was not
+    /// used goes back.
+    ///
+    /// # Errors
+    /// The refusal, as a decision.
+    pub fn reserve(&self, key: &K, units: u64) -> Result<Reservation<'_>, Decision> {
+        let hash = self.hasher.hash(key);
+        let limits = self.tier(key).limits;
+        let (decision, receipt) = match self.turned_away(hash, &limits, Ask::Exactly, units) {
+            Some(refused) => (refused, Receipt::new(0, Vec::new())),
+            None => self.local.reserve(&self.clock, hash, &limits, units),
+        };
+        self.reporter.decided(&decision);
+        if decision.allowed() { Ok(Reservation::new(self, hash, limits, receipt, decision)) } else { Err(decision) }
+    }
+
+    /// How the key's limit stands. Takes nothing, and is counted nowhere.
+    pub fn peek(&self, key: &K) -> Decision {
+        self.ask(key, self.hasher.hash(key), Ask::Exactly, 0, None)
+    }
+
+    fn ask(&self, key: &K, hash: u64, ask: Ask, units: u64, at: Option<Moment>) -> Decision {
+        let limits = self.tier(key).limits;
+        let refused = self.turned_away(hash, &limits, ask, units);
+        refused.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, ask, units, at))
+    }
+
+    /// The refusal that needs no state: what never fits, and who comes while others wait.
+    fn turned_away(&self, hash: u64, limits: &[RateLimit], ask: Ask, units: u64) -> Option<Decision> {
+        let request = RateRequest::of(b"", units, limits).ask(ask);
+        if let Some(never) = request.never_fits() {
+            return Some(never);
+        }
+        #[cfg(feature = "tokio")]
+        if let Some(line) = self.lines.of(hash).filter(|_| units > 0 && ask != Ask::Overdraw) {
+            let look = self.local.ask(&self.clock, hash, limits, Ask::Exactly, 0, None);
+            let rules = limits.iter().map(RateLimit::rule);
+            let wait = crate::line::least_wait(rules, &look, line.length().1, 1);
+            return Some(look.refused_for(wait.max(std::time::Duration::from_nanos(1))));
+        }
+        let _ = hash;
+        None
+    }
+
+    /// Whether somebody is in line for a key.
+    #[inline]
+    fn somebody_waits(&self, hash: u64) -> bool {
+        #[cfg(feature = "tokio")]
+        return self.lines.of(hash).is_some();
+        #[cfg(not(feature = "tokio"))]
+        {
+            let _ = hash;
+            false
+        }
+    }
 }
 
-impl<K: Key + ?Sized, S: RateStore> KeyedLimiter<K, S> {
-    /// Takes one unit of the key's, if it is there.
+#[cfg(feature = "tokio")]
+impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
+    /// Takes one unit of the key's, and waits for it in the key's line, for `max_wait` at most: see
+    /// [`Limiter::acquire`](crate::Limiter::acquire).
     ///
     /// # Errors
-    /// Only those of the store that don't pass by themselves, such as a missing
-    /// right: they want a person, not a policy. While the store can't be
-    /// reached or doesn't answer in time, the [`Outage`] policy decides.
+    /// As there.
     ///
     /// # Cancellation
-    /// Dropping the answer leaves open whether the unit was taken.
-    pub fn check(&self, key: &K) -> Answer<'_, Result<Decision, StoreError>> {
-        self.check_n(key, 1)
+    /// Dropping the future gives up the place in line. Nothing is taken before it is ready.
+    pub async fn acquire(&self, key: &K, max_wait: std::time::Duration) -> Result<Decision, stanchion_core::Rejection> {
+        self.acquire_n(key, 1, max_wait).await
     }
 
-    /// Takes `cost` units of the key's, or none. A cost of 0 only looks.
+    /// The same for `units` at once; nobody overtakes within a key.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
-    ///
-    /// # Cancellation
-    /// As [`check`](Self::check).
-    pub fn check_n(&self, key: &K, cost: u64) -> Answer<'_, Result<Decision, StoreError>> {
-        key.with_bytes(|bytes| {
-            let request = RateRequest::single(bytes, cost, &self.limit);
-            if let Some(never) = request.never_fits() {
-                self.reporter.decided(&never);
-                return Answer::Ready(Ok(never));
-            }
-            let hash = self.hasher.hash(bytes);
-            match self.health.course(|| self.clock.now()) {
-                Course::Bypass(retry) => Answer::Ready(Ok(self.without_store(hash, cost, retry))),
-                Course::Ask(episode) => match self.store.decide(request) {
-                    Answer::Ready(result) => Answer::Ready(self.concluded(episode, hash, cost, result)),
-                    Answer::Later(future) => {
-                        Answer::later(async move { self.concluded(episode, hash, cost, future.await) })
-                    }
-                },
-            }
-        })
-    }
-
-    /// The store's answer, or the policy's in its place.
-    fn concluded(
+    /// As [`Limiter::acquire_n`](crate::Limiter::acquire_n).
+    pub async fn acquire_n(
         &self,
-        episode: Episode,
-        hash: u64,
-        cost: u64,
-        result: Result<Decision, StoreError>,
-    ) -> Result<Decision, StoreError> {
-        if let Err(error) = &result {
-            self.reporter.store_failed(error);
-            if error.is_temporary() {
-                let retry = self.health.failed(episode, self.clock.now());
-                return Ok(self.without_store(hash, cost, retry));
+        key: &K,
+        units: u64,
+        max_wait: std::time::Duration,
+    ) -> Result<Decision, stanchion_core::Rejection> {
+        self.acquire_within(key, units, (max_wait, stanchion_core::RejectionKind::RateLimited)).await
+    }
+
+    async fn acquire_within(
+        &self,
+        key: &K,
+        units: u64,
+        (most, too_long): (std::time::Duration, stanchion_core::RejectionKind),
+    ) -> Result<Decision, stanchion_core::Rejection> {
+        use stanchion_core::Verdict;
+
+        let hash = self.hasher.hash(key);
+        if !self.somebody_waits(hash) {
+            let decision = self.check_n(key, units);
+            if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
+                return crate::limiter::admitted(self.reporter.name(), &decision).map(|_| decision);
             }
         }
-        if result.is_err() {
-            self.health.count_failure();
-        }
-        // An error that wants a person is an answer, too: it is not hidden behind a policy.
-        if self.health.answered(episode) {
-            self.reporter.store_recovered();
-        }
+        let limits = self.tier(key).limits;
+        let place = self.lines.enter(hash);
+        let wait = crate::line::Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
+        let look = self.local.ask(&self.clock, hash, &limits, Ask::Exactly, 0, None);
+        let ask = || async {
+            let limits = self.tier(key).limits;
+            let never = RateRequest::of(b"", units, &limits).never_fits();
+            Ok(never.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, Ask::Exactly, units, None)))
+        };
+        let result = place.line().wait(wait, limits.iter().map(RateLimit::rule), look, ask).await;
         if let Ok(decision) = &result {
             self.reporter.decided(decision);
         }
         result
     }
+}
 
-    fn without_store(&self, hash: u64, cost: u64, retry: Duration) -> Decision {
-        let decision = match &self.share {
-            Some(share) => {
-                let taken = match share.cost(cost) {
-                    Some(ticks) => {
-                        let now = || gcra::ticks(share, self.clock.now());
-                        self.table.take(hash, share, ticks, now, || Some(now()))
-                    }
-                    // It fits the whole but not the share: not yet, rather than never.
-                    None => Decision::refused_by(share, share.capacity(), share.capacity()),
-                };
-                taken.as_degraded()
-            }
-            None => self.outage.decide(self.limit.bucket(), retry),
-        };
-        self.reporter.decided(&decision);
-        decision
-    }
-
-    /// The decision, if the store needn't be asked for it.
-    fn try_check(&self, key: &K, cost: u64) -> Option<Decision> {
-        let bucket = self.limit.bucket();
-        if bucket.cost(cost).is_none() {
-            let never = Decision::never_fits(bucket);
-            self.reporter.decided(&never);
-            return Some(never);
-        }
-        let retry = self.health.rest(|| self.clock.now())?;
-        Some(self.without_store(key.with_bytes(|bytes| self.hasher.hash(bytes)), cost, retry))
-    }
-
-    /// As [`check_n`](Self::check_n), with the policy's decision in place of any error.
-    async fn check_anyway(&self, key: &K, cost: u64) -> Decision {
-        match self.check_n(key, cost).await {
-            Ok(decision) => decision,
-            // The error has been reported.
-            Err(_) => {
-                let hash = key.with_bytes(|bytes| self.hasher.hash(bytes));
-                self.without_store(hash, cost, Duration::from_secs(1))
-            }
-        }
+impl<K: ?Sized, T: Send + Sync> TakesBack for KeyedLimiter<K, InMemory, T> {
+    fn take_back(&self, hash: u64, limits: &[RateLimit], receipt: &Receipt, units: u64) -> u64 {
+        self.local.give_back(&self.clock, hash, limits, receipt, units)
     }
 }
 
-impl<K: ?Sized, S> KeyedLimiter<K, S> {
+impl<K: ?Sized, S, T> KeyedLimiter<K, S, T> {
     /// What it is called in rejections, in telemetry and in a store.
     pub fn name(&self) -> &str {
         self.reporter.name().as_str()
     }
 
-    /// The numbers of the limit.
-    pub const fn bucket(&self) -> TokenBucket {
-        *self.limit.bucket()
+    /// The numbers of the limits, as they were built, for keys of no tier.
+    pub fn rules(&self) -> impl Iterator<Item = RateRule> + '_ {
+        self.fixed.limits.iter().map(|limit| *limit.rule())
+    }
+
+    /// The name of the quota that decided, where there are several.
+    pub fn limit_name(&self, decision: &Decision) -> Option<Name> {
+        self.names.get(decision.limit_index())?.clone()
+    }
+
+    /// Sets the quota of keys of no tier, while running: see [Tiers](#tiers). From the next
+    /// check on; what was used stays used.
+    ///
+    /// # Errors
+    /// Names what can't be honoured: `tiers`, if the limiter was built neither with tiers nor as
+    /// [`changeable`](KeyedLimiterBuilder::changeable); `quotas`, if they have other names than before.
+    pub fn set_quotas(&self, quotas: impl Into<Quotas>) -> Result<(), ConfigError> {
+        self.set(None, &quotas.into())
+    }
+
+    /// Sets the quota of a tier, or adds the tier, while running: see [Tiers](#tiers).
+    ///
+    /// # Errors
+    /// As [`set_quotas`](Self::set_quotas).
+    pub fn set_tier(&self, tier: &str, quotas: impl Into<Quotas>) -> Result<(), ConfigError> {
+        self.set(Some(tier), &quotas.into())
+    }
+
+    fn set(&self, tier: Option<&str>, quotas: &Quotas) -> Result<(), ConfigError> {
+        let Some(tiers) = &self.tiers else {
+            return Err(ConfigError::new("tiers", "none", "the limiter was built to be never changed"));
+        };
+        tiers.set(tier, Tier::new(quotas, self.reporter.name(), self.outage)?)
+    }
+
+    /// The limits of a key.
+    fn tier(&self, key: &K) -> Tier
+    where
+        T: TierOf<K>,
+    {
+        // The user's function runs outside of the lock.
+        self.tiers.as_ref().map_or_else(|| self.fixed.clone(), |tiers| tiers.get(self.tier_of.tier_of(key).as_ref()))
     }
 
     /// The time in ticks, for the rare occasion that it is wanted twice.
     #[cold]
     #[inline(never)]
     fn now_again(&self) -> Option<u64> {
-        Some(gcra::ticks(self.limit.bucket(), self.clock.now()))
+        match &self.local {
+            Local::Table { bucket, .. } => Some(gcra::ticks(bucket, self.clock.now())),
+            _ => None,
+        }
     }
 
     /// How it stands now.
     pub fn snapshot(&self) -> KeyedSnapshot {
+        let [keys_turned_away, keys_forgotten] = self.local.lost();
         KeyedSnapshot {
             name: self.name().to_owned(),
             max_keys: self.max_keys,
-            table_bytes: self.table.bytes(),
-            keys_turned_away: self.table.turned_away(),
-            keys_forgotten: self.table.forgotten(),
+            table_bytes: self.local.bytes(),
+            keys_turned_away,
+            keys_forgotten,
+            unknown_tiers: self.tiers.as_ref().map_or(0, Tiers::unknown),
+            waiting: self.waiting(),
             store_failures: self.health.failures(),
             store_is_ill: self.health.is_ill(),
         }
     }
 
-    /// How many keys are in debt now, in this process. Walks the whole table.
+    fn waiting(&self) -> usize {
+        #[cfg(feature = "tokio")]
+        return self.lines.waiting();
+        #[cfg(not(feature = "tokio"))]
+        0
+    }
+
+    /// How many keys are in debt now, in this process; of several quotas, each counts by
+    /// itself. Walks the whole table.
     pub fn keys_in_debt(&self) -> usize {
-        let bucket = self.share.as_ref().unwrap_or_else(|| self.limit.bucket());
-        self.table.in_debt(gcra::ticks(bucket, self.clock.now()))
+        self.local.in_debt(&self.clock)
     }
 }
 
-impl<K: ?Sized, S> fmt::Debug for KeyedLimiter<K, S> {
+impl<K: ?Sized, S, T> fmt::Debug for KeyedLimiter<K, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedLimiter").field("limit", &self.limit).field("snapshot", &self.snapshot()).finish()
+        f.debug_struct("KeyedLimiter").field("limits", &self.fixed.limits).field("snapshot", &self.snapshot()).finish()
     }
 }
 
@@ -318,12 +427,16 @@ pub struct KeyedSnapshot {
     pub name: String,
     /// How many keys can be in debt at a time, in this process.
     pub max_keys: usize,
-    /// The bytes of the table in this process.
+    /// The bytes of the table in this process; 0 where the states are in a map that grows.
     pub table_bytes: usize,
     /// New keys refused for want of room.
     pub keys_turned_away: u64,
     /// Keys in debt that were forgotten for new ones.
     pub keys_forgotten: u64,
+    /// Requests of keys whose tier isn't there; they were limited by the default quota.
+    pub unknown_tiers: u64,
+    /// How many wait in line.
+    pub waiting: usize,
     /// Requests that the store didn't decide: it gave no answer, or refused.
     pub store_failures: u64,
     /// Whether the outage policy decides at present. Only a request finds out that

@@ -77,12 +77,17 @@ mod cell;
 mod gcra;
 mod hash;
 mod keyed;
+mod ledger;
 mod limit;
 mod limiter;
+#[cfg(feature = "tokio")]
+mod line;
 mod memory;
 mod outage;
 mod quota;
+mod reservation;
 mod shed;
+mod state;
 mod sync;
 mod table;
 #[cfg(feature = "random")]
@@ -94,20 +99,22 @@ pub use adaptive::{
 };
 #[cfg(feature = "tokio")]
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadSnapshot};
-pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot};
+pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot, NoTiers, TierBy, TierOf};
 pub use limit::Limit;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
 pub use memory::MemoryRateStore;
 pub use outage::Outage;
-pub use quota::Quota;
+pub use quota::{Quota, Quotas, RateAlgorithm};
+pub use reservation::Reservation;
 pub use shed::{LoadShedder, LoadShedderBuilder, LoadShedderConfig, LoadShedderSnapshot};
 pub use table::WhenFull;
 #[cfg(feature = "random")]
 pub use throttle::{ClientThrottle, ClientThrottleBuilder, ClientThrottleConfig, ClientThrottleSnapshot};
 
 pub use stanchion_core::{
-    Answer, Call, Clock, ConfigError, Decision, Gate, Key, ManualClock, Moment, Permit, Priority, RateLimit,
-    RateRequest, RateStore, Rejection, RejectionKind, StoreError, TokenBucket, Verdict,
+    Answer, Ask, CalendarUnit, Call, Clock, ConfigError, Decision, FixedWindow, Gate, Key, ManualClock, Moment, Name,
+    Permit, Priority, RateLimit, RateRequest, RateRule, RateStore, Receipt, Rejection, RejectionKind, SlidingCounter,
+    SlidingLog, StoreError, TokenBucket, Verdict,
 };
 
 /// The pure step, for those who write a store, or test one against it.

@@ -1,25 +1,38 @@
 //! One limit for everything.
 
+mod builder;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, BoxFuture, Call, Clock, ConfigError, Decision, Gate, IntoGate, Moment, Name, Outcome, Rejection, Ticket,
-    TokenBucket,
+    Admission, Ask, BoxFuture, Call, Clock, ConfigError, Decision, Gate, Moment, Name, Outcome, RateLimit, RateRequest,
+    RateRule, Receipt, Rejection, Ticket, TokenBucket,
 };
 
-use crate::cell::TatCell;
-use crate::limit::Limit;
-use crate::trace::Reporter;
-use crate::{Quota, gcra};
+pub use builder::LimiterBuilder;
 
-/// One rate limit, in this process: a token bucket that admits at most
-/// `burst + ⌊W · count / period⌋` units in any window of length `W`.
+use crate::cell::TatCell;
+use crate::gcra;
+use crate::ledger::{Asked, Ledger};
+use crate::limit::Limit;
+#[cfg(feature = "tokio")]
+use crate::line::{Line, Wait};
+use crate::quota::Quotas;
+use crate::reservation::{Reservation, TakesBack};
+use crate::state::Now;
+use crate::trace::Reporter;
+
+/// One limit for everything in this process. By default it is a token bucket, which admits at
+/// most `burst + ⌊W · count / period⌋` units in any window of length `W`; a [`Quota`](crate::Quota) says
+/// what else it can be, and what it promises then. Several quotas hold all at once.
 ///
-/// Share it by reference or in an [`Arc`](std::sync::Arc). A check reads the
-/// clock once and swaps one number; it never waits and never allocates.
+/// Share it by reference or in an [`Arc`](std::sync::Arc). A check of a token bucket reads the
+/// clock once and swaps one number; it never waits and never allocates. Other limits are
+/// behind a short lock.
 ///
 /// ```
-/// use stanchion_limit::{Limiter, Verdict};
+/// use stanchion_limit::{Limiter, Quota, Verdict};
 ///
 /// let limiter = Limiter::per_second(50).burst(10).name("search").build()?;
 /// assert!(limiter.check_n(10).allowed());
@@ -30,38 +43,52 @@ use crate::{Quota, gcra};
 ///
 /// // More than ever fits at once is told apart from "not yet".
 /// assert_eq!(limiter.check_n(11).verdict(), Verdict::NeverFits);
+///
+/// // As many of eight as are there.
+/// let both = Limiter::new([("second", Quota::per_second(10)), ("hour", Quota::per_hour(5))])?;
+/// let some = both.take_up_to(8);
+/// assert_eq!((some.granted(), both.limit_name(&some)), (5, Some("hour".into())));
 /// # Ok::<(), stanchion_limit::ConfigError>(())
 /// ```
+///
+/// # Ways of asking
+/// | call | takes |
+/// |---|---|
+/// | [`check`](Self::check), [`check_n`](Self::check_n) | all, or nothing |
+/// | [`take_up_to`](Self::take_up_to) | as many as are there |
+/// | [`charge`](Self::charge) | all, into debt if need be, as far as the [overdraft](crate::Quota::overdraft) goes |
+/// | [`reserve`](Self::reserve) | all, or nothing; what is not used goes back |
+/// | `acquire`, `acquire_n` (feature `tokio`) | all, waiting for them in line |
+/// | [`peek`](Self::peek) | nothing |
 #[derive(Debug)]
 pub struct Limiter {
-    cell: TatCell,
-    bucket: TokenBucket,
+    states: States,
+    limits: Arc<[RateLimit]>,
+    names: Box<[Option<Name>]>,
     clock: Clock,
     reporter: Reporter,
+    #[cfg(feature = "tokio")]
+    line: Line,
+    /// How long a gate waits, and how many may.
+    #[cfg(feature = "tokio")]
+    waiting: (Duration, usize),
+}
+
+#[derive(Debug)]
+enum States {
+    /// One token bucket, without a lock; and the ticks that were given back in all.
+    Bucket { cell: TatCell, bucket: TokenBucket, returned: Mutex<u64> },
+    /// Anything else.
+    Ledger(Mutex<Ledger>),
 }
 
 impl Limiter {
-    /// A limiter of this quota, with a full bucket.
+    /// A limiter of this quota, or of several, of which nothing has been taken.
     ///
     /// # Errors
     /// Names the field of the quota that can't be honoured.
-    pub fn new(quota: Quota) -> Result<Self, ConfigError> {
-        Self::builder(quota).build()
-    }
-
-    /// Settings beyond the quota.
-    pub fn builder(quota: Quota) -> LimiterBuilder {
-        LimiterBuilder { quota, name: "limiter".into(), clock: None }
-    }
-
-    /// Settings for `count` units a second.
-    pub fn per_second(count: u64) -> LimiterBuilder {
-        Self::builder(Quota::per_second(count))
-    }
-
-    /// Settings for `count` units a minute.
-    pub fn per_minute(count: u64) -> LimiterBuilder {
-        Self::builder(Quota::per_minute(count))
+    pub fn new(quotas: impl Into<Quotas>) -> Result<Self, ConfigError> {
+        Self::builder(quotas).build()
     }
 
     /// Takes one unit, if it is there.
@@ -73,7 +100,7 @@ impl Limiter {
     /// Takes `cost` units, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, cost: u64) -> Decision {
-        self.take(self.clock.now(), cost, || self.now_again())
+        self.take(|| self.clock.now(), cost, || self.now_again())
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -81,24 +108,160 @@ impl Limiter {
     /// never admits more.
     #[inline]
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
-        self.take(now, cost, || None)
+        self.take(|| now, cost, || None)
     }
 
     #[inline]
-    fn take(&self, now: Moment, cost: u64, again: impl Fn() -> Option<u64>) -> Decision {
-        let decision = match self.bucket.cost(cost) {
-            Some(ticks) => self.cell.take(&self.bucket, gcra::ticks(&self.bucket, now), ticks, again),
-            None => Decision::never_fits(&self.bucket),
+    fn take(&self, now: impl Fn() -> Moment, cost: u64, again: impl Fn() -> Option<u64>) -> Decision {
+        let decision = match &self.states {
+            States::Bucket { cell, bucket, .. } if self.nobody_waits() => match bucket.cost(cost) {
+                Some(ticks) => cell.take(bucket, gcra::ticks(bucket, now()), ticks, again).granting(cost),
+                None => Decision::never_fits(bucket),
+            },
+            _ => self.take_behind(now(), cost),
         };
         self.reporter.decided(&decision);
         decision
+    }
+
+    /// Takes units of anything but a bucket before which nobody waits.
+    #[inline(never)]
+    fn take_behind(&self, now: Moment, cost: u64) -> Decision {
+        if self.nobody_waits() || cost == 0 {
+            return self.ask_at(Ask::Exactly, cost, |_| self.time_at(now)).0;
+        }
+        self.behind_the_line(cost)
+    }
+
+    #[inline]
+    fn nobody_waits(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        return self.line.is_empty();
+        #[cfg(not(feature = "tokio"))]
+        true
+    }
+
+    /// The refusal of those who come while others wait: a unit is theirs when those have theirs.
+    fn behind_the_line(&self, cost: u64) -> Decision {
+        #[cfg(feature = "tokio")]
+        {
+            let look = self.look();
+            let ahead = self.line.length().1;
+            let wait = crate::line::least_wait(self.rules(), &look, ahead, cost).max(Duration::from_nanos(1));
+            if self.limits.iter().any(|limit| cost > limit.rule().limit()) {
+                return Decision::never_fits(self.limits[0].rule());
+            }
+            look.refused_for(wait)
+        }
+        #[cfg(not(feature = "tokio"))]
+        self.ask(Ask::Exactly, cost).0
+    }
+
+    /// Takes as many of `units` as are there: [`Decision::granted`] says how many. Refused only
+    /// if there are none.
+    pub fn take_up_to(&self, units: u64) -> Decision {
+        self.asked(Ask::UpTo, units)
+    }
+
+    /// Takes `units` that have been used already, into debt if need be; refused only where that
+    /// would go beyond the quota's [overdraft](crate::Quota::overdraft), and then nothing is taken. Nobody waits for
+    /// those who are in line: what is used is used.
+    ///
+    /// While there is a debt everybody else is refused.
+    pub fn charge(&self, units: u64) -> Decision {
+        let (decision, _) = self.ask(Ask::Overdraw, units);
+        self.reporter.decided(&decision);
+        decision
+    }
+
+    /// Takes `units`, or none, for a cost that is known only afterwards: what was not used goes back.
+    ///
+    /// # Errors
+    /// The refusal, as a decision.
+    pub fn reserve(&self, units: u64) -> Result<Reservation<'_>, Decision> {
+        if !self.nobody_waits() {
+            let refused = self.behind_the_line(units);
+            self.reporter.decided(&refused);
+            return Err(refused);
+        }
+        let (decision, receipt) = self.ask(Ask::Exactly, units);
+        self.reporter.decided(&decision);
+        if decision.allowed() {
+            Ok(Reservation::new(self, 0, self.limits.clone(), receipt, decision))
+        } else {
+            Err(decision)
+        }
+    }
+
+    /// How the limit stands. Takes nothing, and is counted nowhere.
+    pub fn peek(&self) -> Decision {
+        self.look()
+    }
+
+    /// The name of the quota that decided, where there are several.
+    pub fn limit_name(&self, decision: &Decision) -> Option<Name> {
+        self.names.get(decision.limit_index())?.clone()
+    }
+
+    fn asked(&self, ask: Ask, units: u64) -> Decision {
+        let decision = if self.nobody_waits() || units == 0 { self.ask(ask, units).0 } else { self.behind_the_line(1) };
+        self.reporter.decided(&decision);
+        decision
+    }
+
+    fn look(&self) -> Decision {
+        self.ask(Ask::Exactly, 0).0
+    }
+
+    fn ask(&self, ask: Ask, units: u64) -> (Decision, Receipt) {
+        self.ask_at(ask, units, |clock| Now::read(clock, self.rules()))
+    }
+
+    /// Asks in any way, with a receipt. The clock is read by `now`, after the state.
+    fn ask_at(&self, ask: Ask, units: u64, now: impl Fn(&Clock) -> Now) -> (Decision, Receipt) {
+        let nothing = || Receipt::new(0, Vec::new());
+        if let Some(never) = RateRequest::of(b"", units, &self.limits).ask(ask).never_fits() {
+            return (never, nothing());
+        }
+        match &self.states {
+            States::Bucket { cell, bucket, returned } => {
+                // Before anything is taken: what is given back after that counts against it.
+                let returned = *returned.lock().unwrap_or_else(PoisonError::into_inner);
+                let (plan, tat) = cell.ask(bucket, ask, units, || gcra::ticks(bucket, now(&self.clock).moment));
+                let decision = plan.decision(bucket);
+                (decision, Receipt::new(decision.granted(), vec![[tat, returned]]))
+            }
+            States::Ledger(ledger) => {
+                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                let decision = ledger.decide(self.ids(), now(&self.clock), units, ask);
+                let receipt =
+                    if decision.granted() > 0 { ledger.receipt(self.ids(), decision.granted()) } else { nothing() };
+                (decision, receipt)
+            }
+        }
+    }
+
+    /// A reading of the caller's, with the time of day.
+    fn time_at(&self, moment: Moment) -> Now {
+        Now { moment, ..Now::read(&self.clock, self.rules()) }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = Asked<'_>> + Clone {
+        (0..).zip(self.rules()).map(|(id, rule)| Asked { id, rule })
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &RateRule> + Clone {
+        self.limits.iter().map(RateLimit::rule)
     }
 
     /// The time in ticks, for the rare occasion that it is wanted twice.
     #[cold]
     #[inline(never)]
     fn now_again(&self) -> Option<u64> {
-        Some(gcra::ticks(&self.bucket, self.clock.now()))
+        match &self.states {
+            States::Bucket { bucket, .. } => Some(gcra::ticks(bucket, self.clock.now())),
+            States::Ledger(_) => None,
+        }
     }
 
     /// What it is called in rejections and telemetry.
@@ -108,12 +271,92 @@ impl Limiter {
 
     /// How it stands now. Takes nothing.
     pub fn snapshot(&self) -> LimiterSnapshot {
-        let decision = self.cell.take(&self.bucket, gcra::ticks(&self.bucket, self.clock.now()), 0, || None);
+        let decision = self.look();
         LimiterSnapshot {
             name: self.name().to_owned(),
             limit: decision.limit(),
             remaining: decision.remaining(),
             reset_after: decision.reset_after(),
+            waiting: self.waiting(),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        #[cfg(feature = "tokio")]
+        return self.line.length().0;
+        #[cfg(not(feature = "tokio"))]
+        0
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Limiter {
+    /// Takes one unit, and waits for it in line, for `max_wait` at most.
+    ///
+    /// # Errors
+    /// At once if it is known that the wait would be longer, with the time after which to
+    /// come back; after `max_wait` at the latest. [`Saturated`](stanchion_core::RejectionKind::Saturated) if the line
+    /// is [full](LimiterBuilder::queue).
+    ///
+    /// # Cancellation
+    /// Dropping the future gives up the place in line. Nothing is taken before it is ready.
+    ///
+    /// # Panics
+    /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.
+    pub async fn acquire(&self, max_wait: Duration) -> Result<Decision, Rejection> {
+        self.acquire_n(1, max_wait).await
+    }
+
+    /// The same for `units` at once: nobody overtakes, so that many light requests don't starve a
+    /// heavy one. tokio's timers tick in milliseconds: a quota of more than 1,000 a second
+    /// needs a burst of what falls due in one for its waiters to come to its rate.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); and [`NeverFits`](stanchion_core::RejectionKind::NeverFits).
+    pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<Decision, Rejection> {
+        self.acquire_within(units, max_wait, stanchion_core::RejectionKind::RateLimited).await
+    }
+
+    async fn acquire_within(
+        &self,
+        units: u64,
+        most: Duration,
+        too_long: stanchion_core::RejectionKind,
+    ) -> Result<Decision, Rejection> {
+        use stanchion_core::Verdict;
+
+        if self.nobody_waits() {
+            let decision = self.check_n(units);
+            if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
+                return admitted(self.reporter.name(), &decision).map(|_| decision);
+            }
+        }
+        let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
+        let ask = || async { Ok(self.ask(Ask::Exactly, units).0) };
+        let result = self.line.wait(wait, self.rules(), self.look(), ask).await;
+        if let Ok(decision) = &result {
+            self.reporter.decided(decision);
+        }
+        result
+    }
+}
+
+impl TakesBack for Limiter {
+    fn take_back(&self, _hash: u64, _limits: &[RateLimit], receipt: &Receipt, units: u64) -> u64 {
+        match &self.states {
+            States::Bucket { cell, bucket, returned } => {
+                let Some(mark) = receipt.marks().first() else { return 0 };
+                let mut returned = returned.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = || gcra::ticks(bucket, self.clock.now());
+                let ticks = cell.give_back(bucket, *mark, *returned, units, now);
+                *returned = returned.wrapping_add(ticks);
+                ticks / bucket.interval()
+            }
+            States::Ledger(ledger) => {
+                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Now::read(&self.clock, self.rules());
+                ledger.give_back(self.ids(), now, receipt, units)
+            }
         }
     }
 }
@@ -129,64 +372,33 @@ pub struct LimiterSnapshot {
     pub limit: u64,
     /// The units that are there now.
     pub remaining: u64,
-    /// The time until the bucket is full, if nobody asks.
+    /// The time until all units are there, if nobody asks.
     pub reset_after: Duration,
+    /// How many wait in line.
+    pub waiting: usize,
 }
 
-/// Settings of a [`Limiter`]. It is a gate in the making, too: a pipeline takes
-/// it as it is.
-#[derive(Debug, Clone)]
-#[must_use = "a builder builds nothing until it is told to"]
-pub struct LimiterBuilder {
-    quota: Quota,
-    name: Name,
-    clock: Option<Clock>,
-}
-
-impl LimiterBuilder {
-    /// At most `units` at once, whatever the quota says. Default: the quota's burst.
-    pub fn burst(mut self, units: u64) -> Self {
-        self.quota = self.quota.burst(units);
-        self
-    }
-
-    /// What it is called in rejections and telemetry. Default: `limiter`.
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Where it reads time. Default: [`Clock::system`].
-    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
-        self.clock = Some(clock.into());
-        self
-    }
-
-    /// The limiter, with a full bucket.
-    ///
-    /// # Errors
-    /// Names the field of the quota that can't be honoured.
-    pub fn build(self) -> Result<Limiter, ConfigError> {
-        let bucket = self.quota.bucket()?;
-        let clock = self.clock.unwrap_or_default();
-        let cell = TatCell::full(gcra::ticks(&bucket, clock.now()));
-        Ok(Limiter { cell, bucket, clock, reporter: Reporter::new(self.name) })
-    }
-}
-
-/// Takes the call's cost; the key is not looked at. How the call ends changes nothing.
+/// Takes the call's cost; the key is not looked at. How the call ends changes nothing. With a
+/// [`max_wait`](LimiterBuilder::max_wait) a call waits in line, but not beyond its deadline.
 impl Gate for Limiter {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
-        admission(self.reporter.name(), &self.check_n(call.units()))
+        let decision = self.check_n(call.units());
+        #[cfg(feature = "tokio")]
+        if decision.verdict() == stanchion_core::Verdict::Refused && !self.waiting.0.is_zero() {
+            return Admission::Wait;
+        }
+        admission(self.reporter.name(), &decision)
+    }
+
+    #[cfg(feature = "tokio")]
+    fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
+        Box::pin(async move {
+            let (most, too_long) = longest(self.waiting.0, call, &self.clock);
+            self.acquire_within(call.units(), most, too_long).await.map(|_| Ticket::new(0))
+        })
     }
 
     fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
-}
-
-impl IntoGate for LimiterBuilder {
-    fn into_gate(self) -> Result<std::sync::Arc<dyn Gate>, ConfigError> {
-        self.build()?.into_gate()
-    }
 }
 
 /// The key is not looked at.
@@ -201,6 +413,17 @@ impl Limit for Limiter {
 
     fn name(&self) -> &str {
         self.name()
+    }
+}
+
+/// How long a call may wait, and what to say when that is too short.
+#[cfg(feature = "tokio")]
+pub(crate) fn longest(max_wait: Duration, call: &Call<'_>, clock: &Clock) -> (Duration, stanchion_core::RejectionKind) {
+    use stanchion_core::RejectionKind::{DeadlineTooShort, RateLimited};
+
+    match call.ends_by().map(|end| end - clock.now()) {
+        Some(left) if left < max_wait => (left, DeadlineTooShort),
+        _ => (max_wait, RateLimited),
     }
 }
 

@@ -1,13 +1,14 @@
 //! A rate store in this process.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stanchion_core::{Answer, Clock, Decision, Moment, RateRequest, RateStore, StoreError, TokenBucket};
+use stanchion_core::{Answer, Ask, Clock, Decision, Moment, RateLimit, RateRequest, RateStore, Receipt, StoreError};
 
-use crate::gcra::{self, Step, debt, step};
 use crate::hash::KeyHasher;
+use crate::ledger::{Asked, Ledger};
+use crate::state::Now;
+use crate::table::WhenFull;
 
 /// A [`RateStore`] in this process, for tests and for a service with one
 /// instance; a [`KeyedLimiter`](crate::KeyedLimiter) without a store is several
@@ -33,43 +34,13 @@ use crate::hash::KeyHasher;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct MemoryRateStore {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Mutex<Ledger>]>,
     hasher: KeyHasher,
     clock: Clock,
 }
 
 /// Enough that two cores seldom meet, few enough to leave each a fair number of keys.
 const SHARDS: usize = 16;
-
-#[derive(Default)]
-struct Shard {
-    states: HashMap<u64, State>,
-    most: usize,
-    /// How many states there may be before those out of debt are dropped.
-    sweep_at: usize,
-    /// No state is out of debt before this moment.
-    earliest: Moment,
-}
-
-/// A state in the ticks of the quota that left it, and the moment from which it
-/// is worth nothing: ticks wrap around in some years, moments in some centuries.
-struct State {
-    tat: u64,
-    ticks_per_nano: u32,
-    full_at: Moment,
-}
-
-impl State {
-    fn new(bucket: &TokenBucket, now: Moment, tat: u64) -> Self {
-        let debt = debt(tat, gcra::ticks(bucket, now));
-        Self { tat, ticks_per_nano: bucket.ticks_per_nano(), full_at: now + bucket.duration(debt) }
-    }
-
-    /// The state in this quota's ticks; of another's, rounded up to a nanosecond.
-    fn tat(&self, bucket: &TokenBucket) -> u64 {
-        if self.ticks_per_nano == bucket.ticks_per_nano() { self.tat } else { gcra::ticks(bucket, self.full_at) }
-    }
-}
 
 impl MemoryRateStore {
     /// A store for at most `max_keys` states in debt, rounded up to a multiple of
@@ -80,13 +51,29 @@ impl MemoryRateStore {
 
     /// The same on a clock of the caller's.
     pub fn with_clock(max_keys: usize, clock: impl Into<Clock>) -> Self {
-        let shard = |_| Mutex::new(Shard { most: max_keys.div_ceil(SHARDS).max(1), ..Shard::default() });
-        Self { shards: (0..SHARDS).map(shard).collect(), hasher: KeyHasher::new(), clock: clock.into() }
+        Self::assemble(max_keys, WhenFull::Refuse, clock.into(), KeyHasher::new())
+    }
+
+    pub(crate) fn assemble(max_keys: usize, when_full: WhenFull, clock: Clock, hasher: KeyHasher) -> Self {
+        let shard = |_| Mutex::new(Ledger::new(max_keys.div_ceil(SHARDS).max(1), when_full));
+        Self { shards: (0..SHARDS).map(shard).collect(), hasher, clock }
+    }
+
+    /// How many new states were refused for want of room, and how many were forgotten for new ones.
+    pub(crate) fn lost(&self) -> [u64; 2] {
+        let lost = self.shards.iter().map(|shard| lock(shard).lost());
+        lost.fold([0, 0], |[away, forgotten], [more, others]| [away + more, forgotten + others])
+    }
+
+    /// How many states are worth keeping now.
+    pub(crate) fn worthy(&self) -> usize {
+        let now = self.clock.now();
+        self.shards.iter().map(|shard| lock(shard).worthy(now)).sum()
     }
 
     /// How many states are held, in debt or not yet dropped.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).states.len()).sum()
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     /// Whether no state is held.
@@ -94,63 +81,50 @@ impl MemoryRateStore {
         self.len() == 0
     }
 
+    /// Asks for what is known to fit an empty state.
     fn decide_now(&self, request: RateRequest<'_>) -> Decision {
         let hash = self.hasher.hash(request.key());
-        let index = usize::try_from(hash >> 60).expect("below 16");
-        let mut shard = lock(&self.shards[index]);
+        self.decide_hashed(hash, request.limits(), request.cost(), request.how(), None).0
+    }
+
+    /// The same for a key that has been hashed, at a moment that may have been read; with a receipt.
+    pub(crate) fn reserve_hashed(&self, hash: u64, limits: &[RateLimit], cost: u64, ask: Ask) -> (Decision, Receipt) {
+        let (decision, shard) = self.decide_hashed(hash, limits, cost, ask, None);
+        let marks = if decision.granted() > 0 { limits } else { &[] };
+        let receipt = shard.receipt(self.asked(hash, marks), decision.granted());
+        (decision, receipt)
+    }
+
+    /// The same without; and the shard, still locked.
+    pub(crate) fn decide_hashed(
+        &self,
+        hash: u64,
+        limits: &[RateLimit],
+        cost: u64,
+        ask: Ask,
+        at: Option<Moment>,
+    ) -> (Decision, MutexGuard<'_, Ledger>) {
+        let mut shard = lock(self.shard(hash));
         // Read inside, so that no state was dropped at a later reading than this.
-        let now = self.clock.now();
-        let limits = request.limits();
-        let id = |place: usize| self.hasher.hash(&(hash, limits[place].name()));
-        let cost = |bucket: &TokenBucket| bucket.cost(request.cost()).expect("a cost that never fits was turned away");
-        // First what each would do; then, if all allow, what each becomes.
-        let steps: Vec<Step> = limits
-            .iter()
-            .enumerate()
-            .map(|(place, limit)| {
-                let bucket = limit.bucket();
-                let in_debt = shard.states.get(&id(place)).filter(|state| state.full_at > now);
-                let now = gcra::ticks(bucket, now);
-                step(bucket, in_debt.map_or(now, |state| state.tat(bucket)), now, cost(bucket))
-            })
-            .collect();
-        let decisions =
-            steps.iter().zip(limits).map(|(step, limit)| step.decision(limit.bucket(), cost(limit.bucket())));
-        let decision = Decision::strictest(decisions).expect("a request has a limit");
-        // Room is made for all before any is put in: all or nothing.
-        let takes = decision.allowed() && steps.iter().any(|step| step.state().is_some());
-        if takes && !shard.has_room_for((0..limits.len()).map(id), now) {
-            return Decision::keys_full(limits[0].bucket(), limits[0].bucket().interval());
-        }
-        for (place, step) in steps.iter().enumerate() {
-            // A cut is written in any case; what is taken, only if all is.
-            let written = decision.allowed() || matches!(step, Step::Cut { .. });
-            if let Some(tat) = step.state().filter(|_| written) {
-                shard.put(id(place), State::new(limits[place].bucket(), now, tat));
-            }
-        }
-        decision
-    }
-}
-
-impl Shard {
-    /// Whether states of these ids fit, if need be after dropping those out of
-    /// debt: when they are twice as many as the last time, or when there is no
-    /// room and one of them may be.
-    fn has_room_for(&mut self, ids: impl Iterator<Item = u64> + Clone, now: Moment) -> bool {
-        let new = |states: &HashMap<u64, State>| ids.clone().filter(|id| !states.contains_key(id)).count();
-        let wanted = self.states.len() + new(&self.states);
-        if wanted > self.sweep_at.min(self.most) && self.earliest <= now {
-            self.states.retain(|_, state| state.full_at > now);
-            self.sweep_at = (2 * self.states.len()).max(64);
-            self.earliest = self.states.values().map(|state| state.full_at).min().unwrap_or(Moment::MAX);
-        }
-        self.states.len() + new(&self.states) <= self.most
+        let now = Now::read(&self.clock, limits.iter().map(RateLimit::rule));
+        let now = at.map_or(now, |moment| Now { moment, ..now });
+        let decision = shard.decide(self.asked(hash, limits), now, cost, ask);
+        (decision, shard)
     }
 
-    fn put(&mut self, id: u64, state: State) {
-        self.earliest = self.earliest.min(state.full_at);
-        self.states.insert(id, state);
+    /// Gives units back to a key that has been hashed.
+    pub(crate) fn give_back_hashed(&self, hash: u64, limits: &[RateLimit], receipt: &Receipt, units: u64) -> u64 {
+        let mut shard = lock(self.shard(hash));
+        let now = Now::read(&self.clock, limits.iter().map(RateLimit::rule));
+        shard.give_back(self.asked(hash, limits), now, receipt, units)
+    }
+
+    fn asked<'a>(&self, hash: u64, limits: &'a [RateLimit]) -> impl Iterator<Item = Asked<'a>> + Clone {
+        limits.iter().map(move |limit| Asked { id: self.hasher.hash(&(hash, limit.name())), rule: limit.rule() })
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Ledger> {
+        &self.shards[usize::try_from(hash >> 60).expect("below 16")]
     }
 }
 
@@ -158,6 +132,19 @@ impl RateStore for MemoryRateStore {
     fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
         let decision = request.never_fits().unwrap_or_else(|| self.decide_now(request));
         Answer::Ready(Ok(decision))
+    }
+
+    fn reserve(&self, request: RateRequest<'_>) -> Answer<'_, Result<(Decision, Receipt), StoreError>> {
+        if let Some(never) = request.never_fits() {
+            return Answer::Ready(Ok((never, Receipt::new(0, Vec::new()))));
+        }
+        let hash = self.hasher.hash(request.key());
+        Answer::Ready(Ok(self.reserve_hashed(hash, request.limits(), request.cost(), request.how())))
+    }
+
+    fn give_back(&self, request: RateRequest<'_>, receipt: &Receipt) -> Answer<'_, Result<u64, StoreError>> {
+        let hash = self.hasher.hash(request.key());
+        Answer::Ready(Ok(self.give_back_hashed(hash, request.limits(), receipt, request.cost())))
     }
 }
 
@@ -168,6 +155,6 @@ impl fmt::Debug for MemoryRateStore {
 }
 
 /// A shard whose holder panicked holds whole states all the same.
-fn lock(shard: &Mutex<Shard>) -> std::sync::MutexGuard<'_, Shard> {
+fn lock(shard: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stanchion_core::{ConfigError, Decision, Moment, TokenBucket};
+use stanchion_core::{Decision, Moment, RateRule};
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -38,19 +38,11 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// The bucket to decide with in this process, where there is one.
-    pub(crate) fn share(&self, bucket: &TokenBucket) -> Result<Option<TokenBucket>, ConfigError> {
+    /// The decision on a request, where it doesn't take a state.
+    pub(crate) fn decide(&self, rule: &RateRule, cost: u64, retry: Duration) -> Decision {
         match self {
-            Self::LocalShare { instances } => bucket.share(*instances).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// The decision, where it doesn't take a bucket.
-    pub(crate) fn decide(&self, bucket: &TokenBucket, retry: Duration) -> Decision {
-        match self {
-            Self::Admit => Decision::allowed_by(bucket, 0).as_degraded(),
-            _ => Decision::store_unavailable(bucket, retry),
+            Self::Admit => Decision::unchecked(rule).granting(cost).as_degraded(),
+            _ => Decision::store_unavailable(rule, retry),
         }
     }
 }

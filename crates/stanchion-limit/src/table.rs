@@ -29,8 +29,9 @@
 //! 2. A claim changes the state, and in a slot states only grow: a slot is
 //!    claimed when its state is in the past, and published with one in the
 //!    future. So a reader's swap fails if its slot has changed hands meanwhile.
-//!    (Two things make a state shrink: the cut after a clock that stepped back,
-//!    and `WhenFull::Forget`, whose promise is weaker anyway.)
+//!    (Three things make a state shrink: the cut after a clock that stepped back;
+//!    `WhenFull::Forget`, whose promise is weaker anyway; and units that are given back, by
+//!    which a state still stays in the future.)
 //! 3. A refusal swaps nothing; it loads the state once more instead.
 //! 4. A new key's reading of the clock is made after the key was found absent.
 //!    Whoever displaced its earlier state did so at a reading at which it was
@@ -38,10 +39,11 @@
 //!    forgotten. (A timestamp counter may be read some nanoseconds before the
 //!    instruction that comes before it: that much a new key may be early.)
 
-use stanchion_core::{Decision, TokenBucket};
+use stanchion_core::{Ask, Decision, TokenBucket};
 
-use crate::gcra::{Step, second_look, step};
-use crate::sync::{AtomicU64, Mutex, Ordering, fence};
+use crate::gcra::{Step, debt, plan, second_look, step};
+use crate::state::returnable;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 /// What to do with a new key when no slot for it is out of debt.
 ///
@@ -76,7 +78,8 @@ const UNUSED: u64 = 0;
 #[derive(Debug)]
 pub(crate) struct Table {
     sets: Box<[Set]>,
-    locks: Box<[Mutex<()>]>,
+    /// Each with the ticks that keys of its own have given back in all.
+    locks: Box<[Mutex<u64>]>,
     when_full: WhenFull,
     turned_away: AtomicU64,
     forgotten: AtomicU64,
@@ -115,7 +118,7 @@ impl Table {
         let locks = if sets == 0 { 0 } else { LOCKS };
         Self {
             sets: (0..sets).map(|_| Set::unused()).collect(),
-            locks: (0..locks).map(|_| Mutex::new(())).collect(),
+            locks: (0..locks).map(|_| Mutex::new(0)).collect(),
             when_full,
             turned_away: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
@@ -142,7 +145,7 @@ impl Table {
         loop {
             let Some(slot) = self.find(tag) else {
                 match self.insert(tag, bucket, cost, &now) {
-                    Some(decision) => return decision,
+                    Some((decision, _)) => return decision,
                     None => continue,
                 }
             };
@@ -176,14 +179,11 @@ impl Table {
     /// Puts a new key in; `None` if it isn't new after all, or if somebody was
     /// faster at the slot.
     #[cold]
-    fn insert(&self, tag: u64, bucket: &TokenBucket, cost: u64, now: &impl Fn() -> u64) -> Option<Decision> {
+    fn insert(&self, tag: u64, bucket: &TokenBucket, cost: u64, now: &impl Fn() -> u64) -> Option<(Decision, u64)> {
         if cost == 0 {
-            return Some(Decision::allowed_by(bucket, 0));
+            return Some((Decision::allowed_by(bucket, 0), now()));
         }
-        let index = usize::try_from(tag % LOCKS).expect("below 64");
-        // A poisoned lock guards nothing that could be half done: the only thing
-        // that can panic inside is a user's clock, before the claim.
-        let _alone = self.locks[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _alone = self.alone(tag);
         if self.find(tag).is_some() {
             return None;
         }
@@ -200,7 +200,7 @@ impl Table {
             if self.when_full == WhenFull::Refuse {
                 // Relaxed, and below: counts for humans.
                 self.turned_away.fetch_add(1, Ordering::Relaxed);
-                return Some(Decision::keys_full(bucket, ahead.unsigned_abs()));
+                return Some((Decision::keys_full(bucket, bucket.duration(ahead.unsigned_abs())), now));
             }
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
@@ -212,8 +212,82 @@ impl Table {
         // Release: whoever sees this tag sees the claim.
         slot.tag.store(tag, Ordering::Release);
         // Release: whoever sees this state sees the tag.
-        slot.tat.store(publishable(now.wrapping_add(cost)), Ordering::Release);
-        Some(Decision::allowed_by(bucket, cost))
+        let tat = publishable(now.wrapping_add(cost));
+        slot.tat.store(tat, Ordering::Release);
+        Some((Decision::allowed_by(bucket, cost), tat))
+    }
+
+    /// The lock for the key with this tag.
+    fn alone(&self, tag: u64) -> MutexGuard<'_, u64> {
+        let index = usize::try_from(tag % LOCKS).expect("below 64");
+        // A poisoned lock guards nothing that could be half done: the only thing
+        // that can panic inside is a user's clock, before anything is changed.
+        self.locks[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// [`take`](Self::take) for a request that asks in any way, for what an empty bucket can give; also
+    /// what is needed to give it back.
+    pub(crate) fn ask(
+        &self,
+        hash: u64,
+        bucket: &TokenBucket,
+        ask: Ask,
+        units: u64,
+        now: impl Fn() -> u64,
+    ) -> (Decision, [u64; 2]) {
+        let tag = if hash == UNUSED { 1 } else { hash };
+        // Before anything is taken: what is given back after that counts against it.
+        let returned = *self.alone(tag);
+        loop {
+            let Some(slot) = self.find(tag) else {
+                let granted = if ask == Ask::UpTo { units.min(bucket.burst()) } else { units };
+                match self.insert(tag, bucket, granted * bucket.interval(), &now) {
+                    Some((decision, tat)) => return (decision.granting(granted), [tat, returned]),
+                    None => continue,
+                }
+            };
+            let plan = plan(bucket, ask, units, slot.state, now());
+            match plan.step.state() {
+                Some(next) if slot.swap(publishable(next), Ordering::Relaxed) => {
+                    return (plan.decision(bucket), [next, returned]);
+                }
+                // As in `take`, a refusal looks whether the slot still is what it was.
+                None if slot.tat.load(Ordering::Relaxed) == slot.state => {
+                    return (plan.decision(bucket), [slot.state, returned]);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives back up to `units` of what a key took when its state was left as in `mark`; see
+    /// `state.rs`. How many whole units it has again.
+    pub(crate) fn give_back(
+        &self,
+        hash: u64,
+        bucket: &TokenBucket,
+        mark: [u64; 2],
+        units: u64,
+        now: impl Fn() -> u64,
+    ) -> u64 {
+        let tag = if hash == UNUSED { 1 } else { hash };
+        let mut returned = self.alone(tag);
+        loop {
+            // A key that is not there is out of debt: all has come back by itself.
+            let Some(slot) = self.find(tag) else { return units };
+            let reading = now();
+            let owed = debt(slot.state, reading);
+            let whole = returnable(bucket, reading, mark, *returned, units).min(owed);
+            // A tick of debt is left: in a slot, what is published lies in the future (point 2 above).
+            let ticks = whole.min(owed.saturating_sub(1));
+            if ticks == 0 {
+                return 0;
+            }
+            if slot.swap(publishable(slot.state.wrapping_sub(ticks)), Ordering::Relaxed) {
+                *returned = returned.wrapping_add(ticks);
+                return whole / bucket.interval();
+            }
+        }
     }
 
     /// The slot for a new key, and how far its state is ahead of now: the one

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager};
 use stanchion_core::{
-    Answer, ConfigError, Decision, RateLimit, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket,
+    Answer, Ask, ConfigError, Decision, RateLimit, RateRequest, RateStore, StoreError, StoreErrorKind, TokenBucket,
 };
 
 use crate::client::Client;
@@ -100,14 +100,21 @@ impl<C: ConnectionLike + Clone + Send + Sync> RateStore for RedisRateStore<C> {
             return Answer::Ready(Ok(never));
         }
         let asked = |limit: &RateLimit| {
-            let cost = limit.bucket().cost(request.cost()).expect("a cost that never fits was turned away");
-            Asked { bucket: *limit.bucket(), cost }
+            let bucket = limit.bucket()?;
+            Some(Asked { bucket: *bucket, cost: bucket.cost(request.cost())? })
+        };
+        let asked = request.limits().iter().map(asked).collect::<Option<Vec<_>>>();
+        let Some(buckets) = asked.filter(|_| request.how() == Ask::Exactly) else {
+            let message = "redis: only token buckets, exactly";
+            return Answer::Ready(Err(StoreError::new(StoreErrorKind::Unsupported, message)));
         };
         let key = |limit: &RateLimit| self.client.prefix.key("rate", request.key(), limit.name());
-        match request.limits() {
-            [limit] if asked(limit).is_whole() => self.decide_one(asked(limit), key(limit)),
-            limits => self.decide_several(limits.iter().map(asked).collect(), limits.iter().map(key).collect()),
-        }
+        let units = request.cost();
+        let answer = match (request.limits(), &*buckets) {
+            ([limit], [asked]) if asked.is_whole() => self.decide_one(*asked, key(limit)),
+            (limits, _) => self.decide_several(buckets, limits.iter().map(key).collect()),
+        };
+        answer.map(move |result| result.map(|decision| decision.granting(units)))
     }
 }
 

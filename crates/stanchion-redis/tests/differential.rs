@@ -46,7 +46,7 @@ impl Pure {
         };
         let step = step(bucket, self.tat, now.as_nanos().wrapping_mul(u64::from(bucket.ticks_per_nano())), ticks);
         self.tat = step.state().unwrap_or(self.tat);
-        step.decision(bucket, ticks)
+        step.decision(bucket, ticks).granting(cost)
     }
 }
 

@@ -11,17 +11,48 @@ use super::Moment;
 const HEAD_START: Duration = Duration::from_secs(3600);
 
 /// The process's one system clock.
-pub(super) struct SystemClock(source::Source);
+pub(super) struct SystemClock {
+    source: source::Source,
+    /// What the time of day is ahead of `source` by, as it was at the first reading.
+    #[cfg(feature = "test-util")]
+    ahead: Duration,
+}
+
+/// The system's time of day, as the time since 1970 began.
+pub(super) fn since_1970() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
 
 impl SystemClock {
     pub(super) fn global() -> &'static Self {
         static GLOBAL: OnceLock<SystemClock> = OnceLock::new();
-        GLOBAL.get_or_init(|| Self(source::Source::new()))
+        GLOBAL.get_or_init(|| {
+            let source = source::Source::new();
+            #[cfg(feature = "test-util")]
+            let ahead = since_1970().saturating_sub(Duration::from_nanos(source.nanos()));
+            Self {
+                source,
+                #[cfg(feature = "test-util")]
+                ahead,
+            }
+        })
+    }
+
+    /// tokio's clock may be paused and advanced, and the day goes with it.
+    #[cfg(feature = "test-util")]
+    pub(super) fn since_1970(&self) -> Duration {
+        self.ahead + Duration::from_nanos(self.source.nanos())
+    }
+
+    #[cfg(not(feature = "test-util"))]
+    #[allow(clippy::unused_self, reason = "with test-util it has a self")]
+    pub(super) fn since_1970(&self) -> Duration {
+        since_1970()
     }
 
     #[inline]
     pub(super) fn now(&self) -> Moment {
-        Moment::from_nanos(self.0.nanos())
+        Moment::from_nanos(self.source.nanos())
     }
 }
 

@@ -29,8 +29,8 @@ const MOST_LOST: u128 = 10_000;
 /// An empty bucket may take this long to fill: 100 years of 365 days.
 const LONGEST_REFILL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A full bucket in ticks stays below this; so with the tolerance for clocks on
-/// top it fits the signed half of 64 bits.
+/// A full bucket in ticks stays below this, and an overdraft below half of it; so with the
+/// tolerance for clocks on top they fit the signed half of 64 bits.
 const MOST_TICKS: u128 = 1 << 62;
 
 /// A token bucket's numbers: `burst` tokens at most, one more each `interval`.
@@ -57,8 +57,9 @@ const MOST_TICKS: u128 = 1 << 62;
 pub struct TokenBucket {
     interval: u64,
     burst: u64,
-    // Both follow from the others; a check needs them ready.
+    // Follows from the others; a check needs it ready.
     capacity: u64,
+    // With the overdraft in it.
     tolerance: u64,
     ticks_per_nano: u32,
 }
@@ -95,7 +96,7 @@ impl TokenBucket {
             });
         }
         match compiled(count_wide, period_nanos, refill_nanos, u128::from(burst)) {
-            Some((interval, ticks_per_nano)) => Ok(Self::from_parts(interval, burst, ticks_per_nano)),
+            Some((interval, ticks_per_nano)) => Ok(Self::from_parts(interval, burst, ticks_per_nano, 0)),
             None => Err(ConfigError::new(
                 "count",
                 format_args!("{count} per {period:?}"),
@@ -105,9 +106,22 @@ impl TokenBucket {
     }
 
     /// Of parts whose product is known to fit.
-    const fn from_parts(interval: u64, burst: u64, ticks_per_nano: u32) -> Self {
-        let tolerance = 1_000_000_000 * ticks_per_nano as u64;
+    const fn from_parts(interval: u64, burst: u64, ticks_per_nano: u32, overdraft: u64) -> Self {
+        let tolerance = second(ticks_per_nano) + overdraft;
         Self { interval, burst, capacity: burst * interval, tolerance, ticks_per_nano }
+    }
+
+    /// The same bucket, from which [`Ask::Overdraw`](crate::Ask::Overdraw) may take up to `units`
+    /// more than are there. Default: none.
+    ///
+    /// # Errors
+    /// Names `overdraft` when paying it off would take more than some decades.
+    pub fn overdraft(self, units: u64) -> Result<Self, ConfigError> {
+        let ticks = units.checked_mul(self.interval).filter(|ticks| u128::from(*ticks) < MOST_TICKS / 2);
+        let Some(ticks) = ticks else {
+            return Err(ConfigError::new("overdraft", units, "is more than the bucket can pay off in decades"));
+        };
+        Ok(Self { tolerance: second(self.ticks_per_nano) + ticks, ..self })
     }
 
     /// The most tokens that it holds.
@@ -141,8 +155,20 @@ impl TokenBucket {
         if cost > self.burst { None } else { Some(cost * self.interval) }
     }
 
+    /// The most ticks that may be owed: the capacity and the overdraft.
+    #[inline]
+    pub const fn most_debt(&self) -> u64 {
+        self.capacity + (self.tolerance - second(self.ticks_per_nano))
+    }
+
+    /// The most units that may be owed: the burst and the overdraft.
+    pub const fn most_units(&self) -> u64 {
+        self.most_debt() / self.interval
+    }
+
     /// A debt may exceed the capacity by this much before it is taken for the
-    /// trace of a clock that stepped back, or of a larger quota: one second.
+    /// trace of a clock that stepped back, or of a larger quota: the overdraft and
+    /// one second.
     #[inline]
     pub const fn tolerance(&self) -> u64 {
         self.tolerance
@@ -176,15 +202,21 @@ impl TokenBucket {
             return Err(error("must be at least 1"));
         }
         let burst = self.burst / parts;
+        let overdraft = (self.most_units() - self.burst) / parts;
         if burst == 0 {
             return Err(error(&format!("the burst of {} leaves nothing for each", self.burst)));
         }
         // burst * interval does not grow: ⌊burst / parts⌋ * (interval * parts) <= burst * interval.
         match self.interval.checked_mul(parts) {
-            Some(interval) => Ok(Self::from_parts(interval, burst, self.ticks_per_nano)),
+            Some(interval) => Ok(Self::from_parts(interval, burst, self.ticks_per_nano, overdraft * interval)),
             None => Err(error("the share of each is too small")),
         }
     }
+}
+
+/// The ticks of a second.
+const fn second(ticks_per_nano: u32) -> u64 {
+    1_000_000_000 * ticks_per_nano as u64
 }
 
 /// The interval in ticks, rounded up, with the tick that wastes least; `None`
@@ -284,6 +316,16 @@ mod tests {
             "instances is 11: the burst of 10 leaves nothing for each"
         );
         assert_eq!(whole.share(0).unwrap_err().field(), "instances");
+    }
+
+    #[test]
+    fn an_overdraft_is_divided_like_the_burst() {
+        let whole = TokenBucket::new(100, SECOND, 10).unwrap().overdraft(31).unwrap();
+        assert_eq!((whole.most_units(), whole.burst()), (41, 10));
+        assert_eq!(whole.most_debt(), 41 * whole.interval());
+        assert_eq!(whole.tolerance() - second(whole.ticks_per_nano()), 31 * whole.interval());
+        assert_eq!(whole.share(3).unwrap().most_units(), 3 + 10);
+        assert_eq!(whole.overdraft(u64::MAX).unwrap_err().field(), "overdraft");
     }
 
     proptest! {

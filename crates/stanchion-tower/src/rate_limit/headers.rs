@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(wait(bucket().capacity() - interval + 1), ["retry-after: 1"]);
         assert_eq!(wait(bucket().capacity() + interval), ["retry-after: 1"]);
         assert_eq!(wait(bucket().capacity() + interval + 1), ["retry-after: 2"]);
-        assert!(written(Headers::None, &Decision::never_fits(&bucket())).is_empty());
+        assert!(written(Headers::None, &Decision::never_fits(bucket())).is_empty());
     }
 
     #[test]

@@ -1,0 +1,206 @@
+//! The states of many keys and limits behind one lock: any rules, several at once.
+
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+use stanchion_core::{Ask, Decision, Moment, RateRule, Receipt, Verdict};
+
+use crate::state::{Now, State};
+use crate::table::WhenFull;
+
+/// The states that are worth keeping, by an id for each key and limit.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    states: IndexMap<u64, Held, RandomState>,
+    /// How many states there may be, and what becomes of one more.
+    most: usize,
+    when_full: WhenFull,
+    /// How many there may be before those that are worth nothing are dropped.
+    sweep_at: usize,
+    /// No state is worth nothing before this moment.
+    earliest: Moment,
+    turned_away: u64,
+    forgotten: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: State,
+    worthless_at: Moment,
+}
+
+/// A limit in a question to a ledger.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) id: u64,
+    pub(crate) rule: &'a RateRule,
+}
+
+impl Ledger {
+    /// A ledger for so many states that are worth keeping.
+    pub(crate) fn new(most: usize, when_full: WhenFull) -> Self {
+        Self { most, when_full, ..Self::default() }
+    }
+
+    /// How many new states were refused for want of room, and how many were forgotten for new ones.
+    pub(crate) fn lost(&self) -> [u64; 2] {
+        [self.turned_away, self.forgotten]
+    }
+
+    /// How many states are worth keeping.
+    pub(crate) fn worthy(&self, now: Moment) -> usize {
+        self.states.values().filter(|held| held.worthless_at > now).count()
+    }
+
+    /// How many states are held, worth keeping or not yet dropped.
+    pub(crate) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Takes `cost` from all limits, or as the request says; which each of them can give,
+    /// if it is empty. All or nothing: first what each has room for, then what each becomes.
+    pub(crate) fn decide<'a>(
+        &mut self,
+        limits: impl Iterator<Item = Asked<'a>> + Clone,
+        now: Now,
+        cost: u64,
+        ask: Ask,
+    ) -> Decision {
+        let overdraw = ask == Ask::Overdraw;
+        let mut room = u64::MAX;
+        for limit in limits.clone() {
+            room = room.min(self.turned(limit, now, |state| state.room(limit.rule, now, overdraw)));
+        }
+        let granted = match ask {
+            Ask::UpTo => cost.min(room),
+            _ if cost <= room => cost,
+            _ => 0,
+        };
+        let allowed = granted > 0 || cost == 0;
+        if granted > 0 && !self.has_room_for(limits.clone().map(|limit| limit.id), now.moment) {
+            self.turned_away += 1;
+            let rule = limits.map(|limit| limit.rule).next();
+            let rule = rule.expect("a request has a limit");
+            let wait = self.earliest - now.moment;
+            return Decision::keys_full(rule, wait.max(std::time::Duration::from_nanos(1)));
+        }
+        let wanted = if ask == Ask::UpTo { 1 } else { cost };
+        let verdict = if allowed { Verdict::Allowed } else { Verdict::Refused };
+        let decisions = limits.map(|limit| {
+            if granted > 0 {
+                self.take(limit, now, granted);
+            }
+            self.turned(limit, now, |state| {
+                // Beside one that refuses may stand one that would have allowed it.
+                let own = if verdict == Verdict::Refused && state.room(limit.rule, now, overdraw) >= wanted {
+                    Verdict::Allowed
+                } else {
+                    verdict
+                };
+                state.decision(limit.rule, now, own, wanted, overdraw)
+            })
+        });
+        let decision = Decision::strictest(decisions).expect("a request has a limit");
+        decision.granting(granted)
+    }
+
+    /// What is needed to give back what was just taken.
+    pub(crate) fn receipt<'a>(&self, limits: impl Iterator<Item = Asked<'a>>, units: u64) -> Receipt {
+        let mark = |limit: Asked<'_>| self.states.get(&limit.id).map_or([0, 0], |held| held.state.mark());
+        Receipt::new(units, limits.map(mark).collect())
+    }
+
+    /// Gives back up to `units` of what was taken; says how many all of the limits have again.
+    pub(crate) fn give_back<'a>(
+        &mut self,
+        limits: impl Iterator<Item = Asked<'a>>,
+        now: Now,
+        receipt: &Receipt,
+        units: u64,
+    ) -> u64 {
+        let units = units.min(receipt.units());
+        let mut least = units;
+        for (limit, mark) in limits.zip(receipt.marks()) {
+            let back = match self.states.get_mut(&limit.id) {
+                Some(held) => {
+                    held.state.turn(limit.rule, now);
+                    let back = held.state.give_back(limit.rule, now, *mark, units);
+                    held.worthless_at = held.state.worthless_at(limit.rule, now);
+                    self.earliest = self.earliest.min(held.worthless_at);
+                    back
+                }
+                // Worth nothing: all of it is there again.
+                None => units,
+            };
+            least = least.min(back);
+        }
+        least
+    }
+
+    /// What `read` finds in a state that has been brought up to date.
+    fn turned<T>(&mut self, limit: Asked<'_>, now: Now, read: impl FnOnce(&State) -> T) -> T {
+        match self.states.get_mut(&limit.id).filter(|held| held.worthless_at > now.moment) {
+            Some(held) => {
+                if held.state.turn(limit.rule, now) {
+                    held.worthless_at = held.state.worthless_at(limit.rule, now);
+                    self.earliest = self.earliest.min(held.worthless_at);
+                }
+                read(&held.state)
+            }
+            None => read(&State::fresh(limit.rule, now)),
+        }
+    }
+
+    fn take(&mut self, limit: Asked<'_>, now: Now, units: u64) {
+        let fresh = || Held { state: State::fresh(limit.rule, now), worthless_at: now.moment };
+        let held = self.states.entry(limit.id).or_insert_with(fresh);
+        if held.worthless_at <= now.moment {
+            *held = fresh();
+        }
+        held.state.turn(limit.rule, now);
+        held.state.take(limit.rule, now, units);
+        held.worthless_at = held.state.worthless_at(limit.rule, now);
+        self.earliest = self.earliest.min(held.worthless_at);
+    }
+
+    /// Whether states of these ids fit, if need be after dropping those that are worth
+    /// nothing: when they are twice as many as the last time, or when there is no
+    /// room and one of them may be.
+    fn has_room_for(&mut self, ids: impl Iterator<Item = u64> + Clone, now: Moment) -> bool {
+        let new = |states: &IndexMap<u64, Held, RandomState>| ids.clone().filter(|id| !states.contains_key(id)).count();
+        let wanted = self.states.len() + new(&self.states);
+        if wanted > self.sweep_at.min(self.most) && self.earliest <= now {
+            self.states.retain(|_, held| held.worthless_at > now);
+            self.sweep_at = (2 * self.states.len()).max(64);
+            self.earliest = self.states.values().map(|held| held.worthless_at).min().unwrap_or(Moment::MAX);
+        }
+        let mut missing = (self.states.len() + new(&self.states)).saturating_sub(self.most);
+        if missing == 0 || self.when_full == WhenFull::Refuse {
+            return missing == 0;
+        }
+        while missing > 0 {
+            if !self.forget_one(ids.clone()) {
+                return false;
+            }
+            missing -= 1;
+        }
+        true
+    }
+
+    /// Forgets, of sixteen states, the one that is worth something for the shortest time; none of those
+    /// that are asked for.
+    fn forget_one(&mut self, but: impl Iterator<Item = u64> + Clone) -> bool {
+        let Some(first) = but.clone().next() else { return false };
+        let length = self.states.len();
+        // Which sixteen is up to the id, a keyed hash.
+        let from = usize::try_from(first % (length.max(1) as u64)).unwrap_or(0);
+        let candidates = (from..length).chain(0..from).filter(|place| {
+            self.states.get_index(*place).is_some_and(|(id, _)| !but.clone().any(|wanted| wanted == *id))
+        });
+        let least = candidates.take(16).min_by_key(|place| self.states[*place].worthless_at);
+        if let Some(place) = least {
+            self.states.swap_remove_index(place);
+            self.forgotten += 1;
+        }
+        least.is_some()
+    }
+}
