@@ -267,7 +267,7 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
     ///
     /// # Cancellation
     /// Dropping the future gives up the place in line. Nothing is taken before it is ready.
-    pub async fn acquire(&self, key: &K, max_wait: std::time::Duration) -> Result<Decision, stanchion_core::Rejection> {
+    pub async fn acquire(&self, key: &K, max_wait: std::time::Duration) -> Result<(), stanchion_core::Rejection> {
         self.acquire_n(key, 1, max_wait).await
     }
 
@@ -280,7 +280,7 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
         key: &K,
         units: u64,
         max_wait: std::time::Duration,
-    ) -> Result<Decision, stanchion_core::Rejection> {
+    ) -> Result<(), stanchion_core::Rejection> {
         self.acquire_within(key, units, (max_wait, stanchion_core::RejectionKind::RateLimited)).await
     }
 
@@ -289,14 +289,14 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
         key: &K,
         units: u64,
         (most, too_long): (std::time::Duration, stanchion_core::RejectionKind),
-    ) -> Result<Decision, stanchion_core::Rejection> {
+    ) -> Result<(), stanchion_core::Rejection> {
         use stanchion_core::Verdict;
 
         let hash = self.hasher.hash(key);
         if !self.somebody_waits(hash) {
             let decision = self.check_n(key, units);
             if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
-                return crate::limiter::admitted(self.reporter.name(), &decision).map(|_| decision);
+                return crate::limiter::admitted(self.reporter.name(), &decision).map(drop);
             }
         }
         let limits = self.tier(key).limits;
@@ -309,10 +309,7 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
             Ok(never.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, Ask::Exactly, units, None)))
         };
         let result = place.line().wait(wait, limits.iter().map(RateLimit::rule), look, ask).await;
-        if let Ok(decision) = &result {
-            self.reporter.decided(decision);
-        }
-        result
+        result.map(|decision| self.reporter.decided(&decision))
     }
 }
 

@@ -303,7 +303,7 @@ impl Limiter {
     ///
     /// # Panics
     /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.
-    pub async fn acquire(&self, max_wait: Duration) -> Result<Decision, Rejection> {
+    pub async fn acquire(&self, max_wait: Duration) -> Result<(), Rejection> {
         self.acquire_n(1, max_wait).await
     }
 
@@ -313,7 +313,7 @@ impl Limiter {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); and [`NeverFits`](stanchion_core::RejectionKind::NeverFits).
-    pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<Decision, Rejection> {
+    pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<(), Rejection> {
         self.acquire_within(units, max_wait, stanchion_core::RejectionKind::RateLimited).await
     }
 
@@ -322,22 +322,19 @@ impl Limiter {
         units: u64,
         most: Duration,
         too_long: stanchion_core::RejectionKind,
-    ) -> Result<Decision, Rejection> {
+    ) -> Result<(), Rejection> {
         use stanchion_core::Verdict;
 
         if self.nobody_waits() {
             let decision = self.check_n(units);
             if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
-                return admitted(self.reporter.name(), &decision).map(|_| decision);
+                return admitted(self.reporter.name(), &decision).map(drop);
             }
         }
         let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
         let ask = || async { Ok(self.ask(Ask::Exactly, units).0) };
         let result = self.line.wait(wait, self.rules(), self.look(), ask).await;
-        if let Ok(decision) = &result {
-            self.reporter.decided(decision);
-        }
-        result
+        result.map(|decision| self.reporter.decided(&decision))
     }
 }
 

@@ -87,7 +87,8 @@ impl State {
     }
 
     /// Brings the state up to `now` and to the rule, which may be another than
-    /// before. Says whether it was cut, as by a clock that has stepped back.
+    /// before. Says whether it has changed otherwise than by time: it was cut, as by a clock that has
+    /// stepped back, or is of a window of another length now.
     pub(crate) fn turn(&mut self, rule: &RateRule, now: Now) -> bool {
         let time = now.by(rule);
         match (self, rule) {
@@ -121,7 +122,8 @@ impl State {
             }
             (Self::Counter { window, number, previous, current }, RateRule::SlidingCounter(counter)) => {
                 let length = counter.window();
-                if *window != length {
+                let other = *window != length;
+                if other {
                     // In the old windows' time, what the last of them counts now.
                     let (then, elapsed) = (time / *window, time % *window);
                     let old = match then.checked_sub(*number) {
@@ -133,14 +135,14 @@ impl State {
                 }
                 let present = time / length;
                 match present.checked_sub(*number) {
-                    Some(0) => false,
+                    Some(0) => other,
                     Some(1) => {
                         (*number, *previous, *current) = (present, *current, 0);
-                        false
+                        other
                     }
                     Some(_) => {
                         (*number, *previous, *current) = (present, 0, 0);
-                        false
+                        other
                     }
                     // The clock has stepped back, or is a little behind.
                     None => {
@@ -149,11 +151,12 @@ impl State {
                         if cut {
                             (*number, *previous, *current) = (present, 0, counter.limit());
                         }
-                        cut
+                        cut || other
                     }
                 }
             }
             (Self::Log { entries, window, used }, RateRule::SlidingLog(log)) => {
+                let other = *window != log.window();
                 *window = log.window();
                 while let Some(&(at, units)) = entries.front().filter(|(at, _)| at.saturating_add(*window) <= time) {
                     let _ = at;
@@ -166,7 +169,7 @@ impl State {
                     entries.push_back((time, log.limit()));
                     *used = log.limit();
                 }
-                cut
+                cut || other
             }
             // The state of another algorithm is no state.
             (state, _) => {

@@ -210,7 +210,7 @@ impl<K: Key + Sync + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
     /// # Cancellation
     /// Dropping the future gives up the place in line. Dropped while the store is asked, it leaves
     /// open whether the unit was taken.
-    pub async fn acquire(&self, key: &K, max_wait: Duration) -> Result<Decision, stanchion_core::Rejection> {
+    pub async fn acquire(&self, key: &K, max_wait: Duration) -> Result<(), stanchion_core::Rejection> {
         self.acquire_n(key, 1, max_wait).await
     }
 
@@ -218,12 +218,7 @@ impl<K: Key + Sync + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    pub async fn acquire_n(
-        &self,
-        key: &K,
-        units: u64,
-        max_wait: Duration,
-    ) -> Result<Decision, stanchion_core::Rejection> {
+    pub async fn acquire_n(&self, key: &K, units: u64, max_wait: Duration) -> Result<(), stanchion_core::Rejection> {
         self.acquire_on_store(key, units, (max_wait, stanchion_core::RejectionKind::RateLimited)).await
     }
 
@@ -232,7 +227,7 @@ impl<K: Key + Sync + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
         key: &K,
         units: u64,
         (most, too_long): (Duration, stanchion_core::RejectionKind),
-    ) -> Result<Decision, stanchion_core::Rejection> {
+    ) -> Result<(), stanchion_core::Rejection> {
         let hash = key.with_bytes(|bytes| self.hasher.hash(bytes));
         let limits = self.tier(key).limits;
         let place = self.lines.enter(hash);
@@ -240,6 +235,6 @@ impl<K: Key + Sync + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
         // How the limit stands is the store's to tell; of the line's length nothing is known then.
         let look = Decision::never_fits(limits[0].rule());
         let ask = || async { Ok(self.check_anyway(key, units).await) };
-        place.line().wait(wait, limits.iter().map(stanchion_core::RateLimit::rule), look, ask).await
+        place.line().wait(wait, limits.iter().map(stanchion_core::RateLimit::rule), look, ask).await.map(drop)
     }
 }
