@@ -74,6 +74,7 @@ mod adaptive;
 #[cfg(feature = "tokio")]
 mod bulkhead;
 mod cell;
+mod config;
 mod gcra;
 mod hash;
 mod keyed;
@@ -99,6 +100,7 @@ pub use adaptive::{
 };
 #[cfg(feature = "tokio")]
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadSnapshot};
+pub use config::{KeyedLimiterConfig, LimiterConfig};
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot, NoTiers, TierBy, TierOf};
 pub use limit::Limit;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};

@@ -320,6 +320,84 @@ impl<N: Into<Name>> From<Vec<(N, Quota)>> for Quotas {
     }
 }
 
+/// One quota is written as it is, several as a map of names.
+#[cfg(feature = "serde")]
+mod data {
+    use std::fmt;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+    use serde::ser::SerializeMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Name, Quota, Quotas};
+
+    impl Serialize for Quotas {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match &*self.0 {
+                [(None, quota)] => quota.serialize(serializer),
+                quotas => {
+                    let mut map = serializer.serialize_map(Some(quotas.len()))?;
+                    for (name, quota) in quotas {
+                        map.serialize_entry(name.as_ref().map_or("", Name::as_str), quota)?;
+                    }
+                    map.end()
+                }
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Quotas {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(QuotasVisitor)
+        }
+    }
+
+    struct QuotasVisitor;
+
+    impl<'de> Visitor<'de> for QuotasVisitor {
+        type Value = Quotas;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a quota, or quotas by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Quotas, A::Error> {
+            const FIELDS: [&str; 6] = ["count", "period", "calendar", "algorithm", "burst", "overdraft"];
+            let mut quotas = Vec::new();
+            while let Some(name) = map.next_key::<String>()? {
+                if quotas.is_empty() && FIELDS.contains(&&*name) {
+                    let rest = MapAccessDeserializer::new(Pushed { first: Some(name), map });
+                    return Quota::deserialize(rest).map(Quotas::from);
+                }
+                quotas.push((Some(Name::from(name)), map.next_value()?));
+            }
+            Ok(Quotas(quotas))
+        }
+    }
+
+    /// A map whose first key has been read already.
+    struct Pushed<A> {
+        first: Option<String>,
+        map: A,
+    }
+
+    impl<'de, A: MapAccess<'de>> MapAccess<'de> for Pushed<A> {
+        type Error = A::Error;
+
+        fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+            match self.first.take() {
+                Some(first) => seed.deserialize(first.into_deserializer()).map(Some),
+                None => self.map.next_key_seed(seed),
+            }
+        }
+
+        fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+            self.map.next_value_seed(seed)
+        }
+    }
+}
+
 #[cfg(test)]
 mod strict_tests {
     use super::*;

@@ -240,7 +240,7 @@ impl PipelineBuilder {
             made.map_err(|error| error.inside("breaker"))
         })?;
         let rate_limit = kept_or_made(&old.rate_limit, &was.rate_limit, &config.rate_limit, |quota| {
-            let made = Limiter::builder(*quota).name(name).into_gate();
+            let made = Limiter::builder(quota.clone()).name(name).into_gate();
             made.map_err(|error| error.inside("rate_limit"))
         })?;
         let bulkhead = kept_or_made(&old.bulkhead, &was.bulkhead, &config.bulkhead, |bulkhead| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stanchion_breaker::BreakerConfig;
-use stanchion_limit::{BulkheadConfig, Quota};
+use stanchion_limit::{BulkheadConfig, Quotas};
 use stanchion_retry::{BudgetConfig, HedgeConfig, RetryConfig};
 
 /// A pipeline as data. What is left out is as in code, or isn't there.
@@ -53,8 +53,8 @@ pub struct PipelineConfig {
     pub budget: Option<BudgetConfig>,
     /// A circuit breaker, where [`PipelineBuilder::breaker`](crate::PipelineBuilder::breaker) puts it.
     pub breaker: Option<BreakerConfig>,
-    /// A token bucket, where [`PipelineBuilder::rate_limit`](crate::PipelineBuilder::rate_limit) puts it.
-    pub rate_limit: Option<Quota>,
+    /// A quota, or several by name, where [`PipelineBuilder::rate_limit`](crate::PipelineBuilder::rate_limit) puts it.
+    pub rate_limit: Option<Quotas>,
     /// A bulkhead, where [`PipelineBuilder::bulkhead`](crate::PipelineBuilder::bulkhead) puts it.
     pub bulkhead: Option<BulkheadConfig>,
 }

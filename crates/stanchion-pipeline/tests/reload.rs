@@ -53,7 +53,7 @@ async fn calls_under_way_keep_what_they_began_with() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gate_whose_configuration_is_the_same_keeps_its_state() {
-    let once = |config: &mut PipelineConfig| config.rate_limit = Some(Quota::per_hour(1));
+    let once = |config: &mut PipelineConfig| config.rate_limit = Some(Quota::per_hour(1).into());
     let pipeline = Pipeline::named("x").config(&config(once)).build().unwrap();
     assert!(succeed(&pipeline).await.is_ok() && succeed(&pipeline).await.is_err());
     let other = config(|config| {
@@ -62,7 +62,7 @@ async fn a_gate_whose_configuration_is_the_same_keeps_its_state() {
     });
     pipeline.reload(&other).unwrap();
     assert!(succeed(&pipeline).await.is_err(), "the token is still gone");
-    pipeline.reload(&config(|config| config.rate_limit = Some(Quota::per_hour(2)))).unwrap();
+    pipeline.reload(&config(|config| config.rate_limit = Some(Quota::per_hour(2).into()))).unwrap();
     assert!(succeed(&pipeline).await.is_ok() && succeed(&pipeline).await.is_ok() && succeed(&pipeline).await.is_err());
     pipeline.reload(&PipelineConfig::default()).unwrap();
     assert!(succeed(&pipeline).await.is_ok(), "and there is no limit any more");
@@ -116,7 +116,7 @@ async fn a_configuration_that_makes_no_sense_is_refused_whole() {
     };
     assert_eq!(refused(|config| config.total_timeout = Some(Duration::ZERO)), "total_timeout");
     assert_eq!(refused(|config| config.attempt_timeout = Some(Duration::ZERO)), "attempt_timeout");
-    assert_eq!(refused(|config| config.rate_limit = Some(Quota::per_second(0))), "rate_limit.count");
+    assert_eq!(refused(|config| config.rate_limit = Some(Quota::per_second(0).into())), "rate_limit.count");
     assert_eq!(
         refused(|config| config.breaker = Some(BreakerConfig { failure_rate: Some(1.5), ..BreakerConfig::default() })),
         "breaker.failure_rate"
