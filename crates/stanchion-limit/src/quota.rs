@@ -65,6 +65,20 @@ pub struct Quota {
 
 /// How a [`Quota`] counts. N is its count, W its period.
 ///
+/// Twelve in twelve seconds, where everybody asks all the time from second 6 on; how many are
+/// admitted in each second, `c` for twelve. The minute of the last one begins at second 12.
+/// ```text
+/// second                0     6     12    18    24    30    36    42    48    54
+/// token bucket          ······c11111111111111111111111111111111111111111111111111111
+/// token bucket, burst 3 ······311111111111111111111111111111111111111111111111111111
+/// strict                ······111111111111111111111111111111111111111111111111111111
+/// strict, burst 6       ······61·1·11·1·1·11·1·11·1·1·11·1·11·1·1·11·1·11·1·1·11·1·1
+/// sliding log           ······c···········c···········c···········c···········c·····
+/// sliding counter       ······c······1111111111111111111111·11111111111·11111111111·
+/// fixed window          ······c···········c···········c···········c···········c·····
+/// fixed, by the minute  ······c·····c···············································
+/// ```
+///
 /// As configuration: `"token_bucket"`, `"strict"`, `"sliding_log"`, `"sliding_counter"`, `"fixed_window"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
