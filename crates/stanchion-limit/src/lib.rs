@@ -6,6 +6,10 @@
 //! by key, and on Redis as in memory; the arithmetic is in integers and rounds
 //! towards refusal. The tests check every window of random histories.
 //!
+//! That is the token bucket. [`RateAlgorithm`] has the others with what each promises, and a
+//! picture: strict buckets and sliding logs, of which no window sees more than the count; sliding
+//! counters; fixed windows, also by the calendar. `Limiter::shaper` is the leaky bucket in which calls queue.
+//!
 //! ```
 //! use stanchion_limit::{Limiter, Quota};
 //!
@@ -32,15 +36,26 @@
 //! |---|---|---|
 //! | everything | [`Limiter`] | [`KeyedLimiter`] on a store, with one key |
 //! | each key | [`KeyedLimiter`] | [`KeyedLimiter`] on a store |
+//! | each key, by what it has paid | [`KeyedLimiterBuilder::tier`] | the same on a store |
+//!
+//! Each takes one [`Quota`], or several that hold all at once.
 //!
 //! A store is anything that implements [`RateStore`]: `stanchion-redis` has one
 //! for Redis and Valkey, and [`MemoryRateStore`] stands in for it in tests.
 //! What happens when the store gives no answer is an argument: [`Outage`].
 //!
+//! # Ways of asking
+//! [`check`](Limiter::check) takes all or nothing; [`take_up_to`](Limiter::take_up_to) as many as are there;
+//! `acquire` (feature `tokio`) waits in line, in order, and is refused at once if it can't be in time;
+//! [`reserve`](Limiter::reserve) takes what is perhaps needed and gives back the rest; [`charge`](Limiter::charge) takes what
+//! has been used already, into an [overdraft](Quota::overdraft). All of them are there for keys and on stores.
+//!
 //! # What a check costs
 //! One reading of the clock and one compare-and-swap; a refusal writes
 //! nothing. Nothing is allocated, for a new key neither. A [`KeyedLimiter`]
 //! holds 28 bytes for each key of its `max_keys`, from the start and for good.
+//! That is one token bucket. Other algorithms, several quotas and tiers are behind a short lock, and
+//! take room for each key as it comes.
 //!
 //! # How many at a time
 //! Rate limits count calls; these count what is under way. All are [`Gate`]s, and
@@ -64,7 +79,7 @@
 //! | `serde` | [`Quota`], [`WhenFull`], [`Outage`] and the concurrency limits' configs as configuration, snapshots as data |
 //! | `tracing` | DEBUG for each refusal, TRACE for each change of a concurrency limit, WARN when a store gives no answer, INFO when it does again |
 //! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), `stanchion_limit_admissions_total` (by `gate` and `verdict`), and a gauge `stanchion_limit_concurrency_limit` (by `gate`), registered when a limiter is built: install the recorder before |
-//! | `tokio` | `Bulkhead`, whose queue is tokio's semaphore and whose waits end by tokio's timer |
+//! | `tokio` | `acquire`, `Limiter::shaper` and `Bulkhead`, whose queues are tokio's semaphore and whose waits end by tokio's timer |
 //! | `random` | `ClientThrottle`, which refuses by chance |
 //! | `test-util` | limiters follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]
