@@ -33,8 +33,8 @@ use crate::{Outage, gcra};
 /// `K` is the type of the keys: `str` (rather than `String`), `IpAddr`, `u64`, a
 /// tuple such as `(&str, u64)`, whatever is [`Hash`].
 /// `T` says of which tier a key is, if there are any.
-/// `S` is where the states are: in this process, or in a [`RateStore`] that all
-/// instances share, for keys that are [`Key`].
+/// `S` is where the states are: in this process, or in a [`RateStore`](crate::RateStore) that all
+/// instances share, for keys that are [`Key`](crate::Key).
 ///
 /// # In this process
 /// A check decides at once. Keys are hashed, not stored; they need no cleaning
