@@ -1,5 +1,6 @@
 //! The rate limiters.
 
+mod algorithms;
 mod floor;
 mod governor;
 mod leaky_bucket;
@@ -21,7 +22,7 @@ const SCARCE: u32 = 1_000;
 /// refused. Refused: 1 an hour, which has been taken. Keyed: 10^8 a second and
 /// 1,000 at once for each of 100,000 keys that were all seen before, so that none
 /// is refused; mixed: 1,000 a second, so that about half of the checks are.
-static CASES: [Case; 7] = [
+static CASES: [Case; 12] = [
     Case {
         name: "limit/direct-allow",
         ours: stanchion(stanchion::direct_allow),
@@ -64,6 +65,36 @@ static CASES: [Case; 7] = [
         peer: Contestant { name: "clock+cas", start: floor::clock_and_swap },
         others: &[],
     },
+    Case {
+        name: "limit/acquire",
+        ours: stanchion(algorithms::acquire),
+        peer: leaky_bucket(algorithms::leaky_bucket_acquire),
+        others: &[],
+    },
+    Case {
+        name: "limit/sliding-log",
+        ours: stanchion(algorithms::log),
+        peer: tower_resilience(algorithms::peers_log),
+        others: &[],
+    },
+    Case {
+        name: "limit/sliding-counter",
+        ours: stanchion(algorithms::counter),
+        peer: tower_resilience(algorithms::peers_counter),
+        others: &[],
+    },
+    Case {
+        name: "limit/fixed-window",
+        ours: stanchion(algorithms::window),
+        peer: tower_resilience(algorithms::peers_window),
+        others: &[],
+    },
+    Case {
+        name: "limit/three-quotas",
+        ours: stanchion(algorithms::three_quotas),
+        peer: Contestant { name: "governor three times", start: algorithms::governor_three_times },
+        others: &[],
+    },
 ];
 
 const fn stanchion(start: fn() -> Run) -> Contestant {
@@ -76,6 +107,10 @@ const fn governor(start: fn() -> Run) -> Contestant {
 
 const fn leaky_bucket(start: fn() -> Run) -> Contestant {
     Contestant { name: "leaky-bucket", start }
+}
+
+const fn tower_resilience(start: fn() -> Run) -> Contestant {
+    Contestant { name: "tower-resilience-ratelimiter", start }
 }
 
 const fn ratelimit(start: fn() -> Run) -> Contestant {
