@@ -25,6 +25,12 @@ use crate::quota::Quotas;
 use crate::reservation::{Reservation, TakesBack};
 use crate::trace::Reporter;
 use crate::{Outage, gcra};
+#[cfg(feature = "tokio")]
+use {
+    crate::line::Wait,
+    stanchion_core::{BoxFuture, Rejection, RejectionKind, Verdict},
+    std::time::Duration,
+};
 
 /// One limit for each key. By default it is a token bucket: in any window of length `W`, each key is
 /// admitted at most `burst + ⌊W · count / period⌋` units; a [`Quota`](crate::Quota) says what else it can be, and what it
@@ -122,7 +128,7 @@ pub struct KeyedLimiter<K: ?Sized, S = InMemory, T = NoTiers> {
     lines: lines::Lines,
     /// How long a gate waits, and how many may for each key.
     #[cfg(feature = "tokio")]
-    waiting: (std::time::Duration, usize),
+    waiting: (Duration, usize),
     key: PhantomData<fn() -> *const K>,
 }
 
@@ -238,7 +244,7 @@ impl<K: Hash + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
             let look = self.local.ask(&self.clock, hash, limits, Ask::Exactly, 0, None);
             let rules = limits.iter().map(RateLimit::rule);
             let wait = crate::line::least_wait(rules, &look, line.length().1, 1);
-            return Some(look.refused_for(wait.max(std::time::Duration::from_nanos(1))));
+            return Some(look.refused_for(wait.max(Duration::from_nanos(1))));
         }
         let _ = hash;
         None
@@ -267,7 +273,7 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
     ///
     /// # Cancellation
     /// Dropping the future gives up the place in line. Nothing is taken before it is ready.
-    pub async fn acquire(&self, key: &K, max_wait: std::time::Duration) -> Result<(), stanchion_core::Rejection> {
+    pub async fn acquire(&self, key: &K, max_wait: Duration) -> Result<(), Rejection> {
         self.acquire_n(key, 1, max_wait).await
     }
 
@@ -275,41 +281,37 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
     ///
     /// # Errors
     /// As [`Limiter::acquire_n`](crate::Limiter::acquire_n).
-    pub async fn acquire_n(
-        &self,
-        key: &K,
-        units: u64,
-        max_wait: std::time::Duration,
-    ) -> Result<(), stanchion_core::Rejection> {
-        self.acquire_within(key, units, (max_wait, stanchion_core::RejectionKind::RateLimited)).await
-    }
-
-    async fn acquire_within(
-        &self,
-        key: &K,
-        units: u64,
-        (most, too_long): (std::time::Duration, stanchion_core::RejectionKind),
-    ) -> Result<(), stanchion_core::Rejection> {
-        use stanchion_core::Verdict;
-
-        let hash = self.hasher.hash(key);
-        if !self.somebody_waits(hash) {
+    pub async fn acquire_n(&self, key: &K, units: u64, max_wait: Duration) -> Result<(), Rejection> {
+        if !self.somebody_waits(self.hasher.hash(key)) {
             let decision = self.check_n(key, units);
             if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
                 return crate::limiter::admitted(self.reporter.name(), &decision).map(drop);
             }
         }
-        let limits = self.tier(key).limits;
-        let place = self.lines.enter(hash);
-        let wait = crate::line::Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
-        let look = self.local.ask(&self.clock, hash, &limits, Ask::Exactly, 0, None);
-        let ask = || async {
+        self.wait_in_line(key, units, (max_wait, RejectionKind::RateLimited)).await
+    }
+
+    /// A box, so that those who need not wait don't carry what waiting takes.
+    fn wait_in_line<'a>(
+        &'a self,
+        key: &'a K,
+        units: u64,
+        (most, too_long): (Duration, RejectionKind),
+    ) -> BoxFuture<'a, Result<(), Rejection>> {
+        Box::pin(async move {
+            let hash = self.hasher.hash(key);
             let limits = self.tier(key).limits;
-            let never = RateRequest::of(b"", units, &limits).never_fits();
-            Ok(never.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, Ask::Exactly, units, None)))
-        };
-        let result = place.line().wait(wait, limits.iter().map(RateLimit::rule), look, ask).await;
-        result.map(|decision| self.reporter.decided(&decision))
+            let place = self.lines.enter(hash);
+            let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
+            let look = self.local.ask(&self.clock, hash, &limits, Ask::Exactly, 0, None);
+            let ask = || async {
+                let limits = self.tier(key).limits;
+                let never = RateRequest::of(b"", units, &limits).never_fits();
+                Ok(never.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, Ask::Exactly, units, None)))
+            };
+            let result = place.line().wait(wait, limits.iter().map(RateLimit::rule), look, ask).await;
+            result.map(|decision| self.reporter.decided(&decision))
+        })
     }
 }
 

@@ -22,6 +22,8 @@ use crate::quota::Quotas;
 use crate::reservation::{Reservation, TakesBack};
 use crate::state::Now;
 use crate::trace::Reporter;
+#[cfg(feature = "tokio")]
+use stanchion_core::{RejectionKind, Verdict};
 
 /// One limit for everything in this process. By default it is a token bucket, which admits at
 /// most `burst + ⌊W · count / period⌋` units in any window of length `W`; a [`Quota`](crate::Quota) says
@@ -295,7 +297,7 @@ impl Limiter {
     ///
     /// # Errors
     /// At once if it is known that the wait would be longer, with the time after which to
-    /// come back; after `max_wait` at the latest. [`Saturated`](stanchion_core::RejectionKind::Saturated) if the line
+    /// come back; after `max_wait` at the latest. [`Saturated`](RejectionKind::Saturated) if the line
     /// is [full](LimiterBuilder::queue).
     ///
     /// # Cancellation
@@ -304,7 +306,10 @@ impl Limiter {
     /// # Panics
     /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.
     pub async fn acquire(&self, max_wait: Duration) -> Result<(), Rejection> {
-        self.acquire_n(1, max_wait).await
+        match self.acquire_now(1) {
+            Some(result) => result,
+            None => self.wait_in_line(1, max_wait, RejectionKind::RateLimited).await,
+        }
     }
 
     /// The same for `units` at once: nobody overtakes, so that many light requests don't starve a
@@ -312,29 +317,41 @@ impl Limiter {
     /// needs a burst of what falls due in one for its waiters to come to its rate.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); and [`NeverFits`](stanchion_core::RejectionKind::NeverFits).
+    /// As [`acquire`](Self::acquire); and [`NeverFits`](RejectionKind::NeverFits).
     pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<(), Rejection> {
-        self.acquire_within(units, max_wait, stanchion_core::RejectionKind::RateLimited).await
+        match self.acquire_now(units) {
+            Some(result) => result,
+            None => self.wait_in_line(units, max_wait, RejectionKind::RateLimited).await,
+        }
     }
 
-    async fn acquire_within(
+    /// What needs no waiting.
+    #[inline]
+    fn acquire_now(&self, units: u64) -> Option<Result<(), Rejection>> {
+        if !self.nobody_waits() {
+            return None;
+        }
+        let decision = self.check_n(units);
+        if decision.allowed() {
+            return Some(Ok(()));
+        }
+        let may_pass = matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull);
+        (!may_pass).then(|| admitted(self.reporter.name(), &decision).map(drop))
+    }
+
+    /// A box, so that those who need not wait don't carry what waiting takes.
+    fn wait_in_line(
         &self,
         units: u64,
         most: Duration,
-        too_long: stanchion_core::RejectionKind,
-    ) -> Result<(), Rejection> {
-        use stanchion_core::Verdict;
-
-        if self.nobody_waits() {
-            let decision = self.check_n(units);
-            if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
-                return admitted(self.reporter.name(), &decision).map(drop);
-            }
-        }
-        let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
-        let ask = || async { Ok(self.ask(Ask::Exactly, units).0) };
-        let result = self.line.wait(wait, self.rules(), self.look(), ask).await;
-        result.map(|decision| self.reporter.decided(&decision))
+        too_long: RejectionKind,
+    ) -> BoxFuture<'_, Result<(), Rejection>> {
+        Box::pin(async move {
+            let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
+            let ask = || async { Ok(self.ask(Ask::Exactly, units).0) };
+            let result = self.line.wait(wait, self.rules(), self.look(), ask).await;
+            result.map(|decision| self.reporter.decided(&decision))
+        })
     }
 }
 
@@ -381,7 +398,7 @@ impl Gate for Limiter {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
         let decision = self.check_n(call.units());
         #[cfg(feature = "tokio")]
-        if decision.verdict() == stanchion_core::Verdict::Refused && !self.waiting.0.is_zero() {
+        if decision.verdict() == Verdict::Refused && !self.waiting.0.is_zero() {
             return Admission::Wait;
         }
         admission(self.reporter.name(), &decision)
@@ -391,7 +408,7 @@ impl Gate for Limiter {
     fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
         Box::pin(async move {
             let (most, too_long) = longest(self.waiting.0, call, &self.clock);
-            self.acquire_within(call.units(), most, too_long).await.map(|_| Ticket::new(0))
+            self.wait_in_line(call.units(), most, too_long).await.map(|()| Ticket::new(0))
         })
     }
 
@@ -415,12 +432,10 @@ impl Limit for Limiter {
 
 /// How long a call may wait, and what to say when that is too short.
 #[cfg(feature = "tokio")]
-pub(crate) fn longest(max_wait: Duration, call: &Call<'_>, clock: &Clock) -> (Duration, stanchion_core::RejectionKind) {
-    use stanchion_core::RejectionKind::{DeadlineTooShort, RateLimited};
-
+pub(crate) fn longest(max_wait: Duration, call: &Call<'_>, clock: &Clock) -> (Duration, RejectionKind) {
     match call.ends_by().map(|end| end - clock.now()) {
-        Some(left) if left < max_wait => (left, DeadlineTooShort),
-        _ => (max_wait, RateLimited),
+        Some(left) if left < max_wait => (left, RejectionKind::DeadlineTooShort),
+        _ => (max_wait, RejectionKind::RateLimited),
     }
 }
 

@@ -55,7 +55,7 @@ impl<T: TierOf<[u8]>> Gate for KeyedLimiter<[u8], InMemory, T> {
     fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
         Box::pin(async move {
             let most = crate::limiter::longest(self.waiting.0, call, &self.clock);
-            self.acquire_within(call.key_bytes(), call.units(), most).await.map(|_| Ticket::new(0))
+            self.wait_in_line(call.key_bytes(), call.units(), most).await.map(|()| Ticket::new(0))
         })
     }
 
