@@ -32,6 +32,8 @@
 #![warn(clippy::panic, clippy::unwrap_used)]
 
 mod client;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod error;
 mod key;
 mod link;
@@ -39,6 +41,8 @@ mod rate;
 mod script;
 mod trip;
 
+#[cfg(feature = "cluster")]
+pub use cluster::Cluster;
 pub use error::classify;
 pub use rate::RedisRateStore;
 pub use trip::RedisTripStore;

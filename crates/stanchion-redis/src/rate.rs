@@ -66,7 +66,7 @@ impl<C: Clone> RedisRateStore<C> {
         Self::on(Link::fixed(connection))
     }
 
-    fn on(link: Link<C>) -> Self {
+    pub(crate) fn on(link: Link<C>) -> Self {
         Self { client: Client::on(link) }
     }
 
