@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ pub struct RedisServer {
     /// Of its options those that are not every server's.
     options: Vec<String>,
     child: Option<Child>,
+    frozen: AtomicBool,
 }
 
 /// How long a server may take to start.
@@ -43,7 +44,13 @@ impl RedisServer {
         fs::create_dir_all(&folder).expect("a temporary folder can be made");
         // Between finding a free port and taking it another may be faster.
         for _ in 0..10 {
-            let mut server = Self { port: free_port(), folder: folder.clone(), options: options(), child: None };
+            let mut server = Self {
+                port: free_port(),
+                folder: folder.clone(),
+                options: options(),
+                child: None,
+                frozen: false.into(),
+            };
             if server.launch() {
                 return server;
             }
@@ -80,12 +87,13 @@ impl RedisServer {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a child can be killed");
             child.wait().expect("a killed child ends");
+            self.frozen.store(false, Ordering::SeqCst);
         }
     }
 
-    /// Whether it has been started and not killed.
+    /// Whether it runs: it has been neither killed nor frozen.
     pub fn is_running(&self) -> bool {
-        self.child.is_some()
+        self.child.is_some() && !self.frozen.load(Ordering::SeqCst)
     }
 
     /// Starts it again on the same port, empty.
@@ -103,11 +111,13 @@ impl RedisServer {
     /// Stops it in its tracks (SIGSTOP): connections stay open, nothing is answered.
     pub fn freeze(&self) {
         self.signal("-STOP");
+        self.frozen.store(true, Ordering::SeqCst);
     }
 
     /// Lets it go on after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.signal("-CONT");
+        self.frozen.store(false, Ordering::SeqCst);
     }
 
     /// Lets all clients wait for a minute (`CLIENT PAUSE`): connections stay
