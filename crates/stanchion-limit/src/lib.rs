@@ -77,6 +77,7 @@ mod cell;
 mod gcra;
 mod hash;
 mod keyed;
+mod lease;
 mod limit;
 mod limiter;
 mod memory;
@@ -95,6 +96,7 @@ pub use adaptive::{
 #[cfg(feature = "tokio")]
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadSnapshot};
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot};
+pub use lease::{LeaseConfig, Leased, LeasedSnapshot};
 pub use limit::Limit;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
 pub use memory::MemoryRateStore;
