@@ -141,6 +141,11 @@ impl Holding {
             self.rest(config, question, debt);
             return Answered::Decided(if units == cost { answer } else { self.allowed(&bucket, now) });
         }
+        if self.held(now) >= cost {
+            // Another's batch has come meanwhile.
+            self.units -= cost;
+            return Answered::Decided(self.allowed(&bucket, now));
+        }
         let left = answer.remaining();
         if units > cost && left >= cost {
             // What was left then; and if another was faster, what must be.
