@@ -35,7 +35,10 @@
 //!
 //! A store is anything that implements [`RateStore`]: `stanchion-redis` has one
 //! for Redis and Valkey, and [`MemoryRateStore`] stands in for it in tests.
-//! What happens when the store gives no answer is an argument: [`Outage`].
+//! What happens when the store gives no answer is an argument: [`Outage`]. Where a limit
+//! on a store is checked thousands of times a second, [`Leased`] stands in front of the
+//! store: it takes units in batches and decides by what it holds, and the bound has a
+//! term more.
 //!
 //! # What a check costs
 //! One reading of the clock and one compare-and-swap; a refusal writes
@@ -61,7 +64,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it |
-//! | `serde` | [`Quota`], [`WhenFull`], [`Outage`] and the concurrency limits' configs as configuration, snapshots as data |
+//! | `serde` | [`Quota`], [`WhenFull`], [`Outage`], [`LeaseConfig`] and the concurrency limits' configs as configuration, snapshots as data |
 //! | `tracing` | DEBUG for each refusal, TRACE for each change of a concurrency limit, WARN when a store gives no answer, INFO when it does again |
 //! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), `stanchion_limit_admissions_total` (by `gate` and `verdict`), and a gauge `stanchion_limit_concurrency_limit` (by `gate`), registered when a limiter is built: install the recorder before |
 //! | `tokio` | `Bulkhead`, whose queue is tokio's semaphore and whose waits end by tokio's timer |
