@@ -61,8 +61,9 @@ use crate::hash::KeyHasher;
 /// # How much is leased
 /// As many units as the key was asked for in [`target`](LeaseConfig::target) of late, at
 /// most a [`share`](LeaseConfig::share) of the burst. Where that is no more than a
-/// check's cost, as for small bursts, the check is asked for as it is. If a batch does not
-/// fit, what is left is taken; a check makes at most three trips.
+/// check's cost, as for small bursts, or where the store takes longer to answer than a
+/// lease lasts, each check is the store's. If a batch does not fit, what is left is taken;
+/// a check makes at most three trips.
 ///
 /// One question for a key is under way at a time. Other checks of the key wait for its
 /// answer, and then decide by it; after eight answers that left them nothing a check asks for
@@ -226,8 +227,8 @@ impl<S: RateStore> Leased<S> {
             }
             Course::Ask(units) => units,
         };
-        if self.config.most(&bucket) <= cost {
-            // There is no batch: the others could not use what it brings.
+        if !entry.holding.has_batches(&self.config, &bucket, cost) {
+            // The others could not use what it brings.
             shelf.trips += 1;
             return Next::Ask(alone);
         }
@@ -327,12 +328,7 @@ impl<S> Trip<'_, S> {
                 shelf.trips += 1;
                 None
             }
-            Answered::Decided(decision) => {
-                drop(shelf);
-                // Whoever waits is told now, not when the caller drops what is left of the future.
-                self.turn = None;
-                Some(Ok(decision))
-            }
+            Answered::Decided(decision) => Some(Ok(decision)),
         }
     }
 }

@@ -64,7 +64,7 @@ struct Setting {
 
 fn setting(quota: Quota, config: LeaseConfig) -> Setting {
     let clock = ManualClock::new();
-    let inner = MemoryRateStore::with_clock(1_000, clock.clone());
+    let inner = MemoryRateStore::with_clock(100_000, clock.clone());
     let store = Arc::new(Slow { inner, asked: 0.into(), given: 0.into(), fails: false.into() });
     let leased = Leased::new(store.clone(), config).unwrap().clock(clock.clone());
     Setting { clock, store, leased: Arc::new(leased), limit: RateLimit::new("api", quota.bucket().unwrap()) }
@@ -72,7 +72,11 @@ fn setting(quota: Quota, config: LeaseConfig) -> Setting {
 
 impl Setting {
     fn check(&self) -> Check<'_> {
-        let answer = self.leased.decide(RateRequest::single(b"k", 1, &self.limit));
+        self.check_of(b"k")
+    }
+
+    fn check_of(&self, key: &[u8]) -> Check<'_> {
+        let answer = self.leased.decide(RateRequest::single(key, 1, &self.limit));
         Check { future: Box::pin(answer.into_future()), woken: Arc::default() }
     }
 }
@@ -151,6 +155,7 @@ fn a_hundred_at_once_make_two_trips() {
     assert!(checks.iter_mut().all(|check| check.poll().is_pending()));
     assert!(drive(checks).into_iter().all(|outcome| outcome.unwrap().allowed()));
     assert_eq!(setting.store.asked.load(SeqCst), 2, "one unit, and then what so many want");
+    assert_eq!(setting.store.given.load(SeqCst), 101, "each is counted once");
 }
 
 /// A batch of two: after eight answers that left it nothing a check asks for itself.
@@ -163,7 +168,82 @@ fn nobody_waits_for_ever() {
     let admitted = outcomes.iter().filter(|outcome| outcome.as_ref().unwrap().allowed()).count();
     assert_eq!(admitted, 40);
     let asked = setting.store.asked.load(SeqCst);
-    assert!((30..=60).contains(&asked), "{asked}");
+    assert_eq!(asked, 52, "eight batches, and all others alone");
+}
+
+/// Where there is nothing to lease nobody waits.
+#[test]
+fn checks_of_a_small_burst_are_the_stores_each() {
+    let setting = setting(Quota::per_hour(19), LeaseConfig::default());
+    let mut checks: Vec<Check<'_>> = (0..20).map(|_| setting.check()).collect();
+    assert!(checks.iter_mut().all(|check| check.poll().is_pending() && check.is_woken()));
+    let admitted = drive(checks).into_iter().filter(|outcome| outcome.as_ref().unwrap().allowed()).count();
+    assert_eq!((admitted, setting.store.asked.load(SeqCst)), (19, 20));
+}
+
+#[test]
+fn whoever_waits_is_woken_by_its_last_waker() {
+    let setting = setting(Quota::per_hour(100), five());
+    let mut asker = setting.check();
+    assert!(asker.poll().is_pending());
+    let mut other = setting.check();
+    assert!(other.poll().is_pending());
+    let first = std::mem::take(&mut other.woken);
+    assert!(other.poll().is_pending());
+    assert!(drive(vec![asker]).pop().unwrap().unwrap().allowed());
+    assert!(other.is_woken() && !first.0.load(SeqCst));
+    assert!(drive(vec![other]).pop().unwrap().unwrap().allowed());
+}
+
+/// A flood of keys drops what rests; a key whose answer is awaited isn't at rest.
+#[test]
+fn a_key_is_not_forgotten_while_somebody_waits() {
+    let setting = setting(Quota::per_hour(100), five().max_keys(16 * 64));
+    let mut asker = setting.check();
+    let mut other = setting.check();
+    assert!(asker.poll().is_pending() && other.poll().is_pending());
+    for round in 0..3_u32 {
+        setting.clock.advance(Duration::from_secs(5));
+        for key in 0..2_000_u32 {
+            drop(drive_one(setting.check_of(&(round * 10_000 + key).to_be_bytes())));
+        }
+    }
+    assert!(drive(vec![asker]).pop().unwrap().unwrap().allowed());
+    assert!(drive(vec![other]).pop().unwrap().unwrap().allowed());
+}
+
+fn drive_one(mut check: Check<'_>) -> Outcome {
+    assert!(check.poll().is_pending());
+    drive(vec![check]).pop().unwrap()
+}
+
+/// An error that came before or after isn't one's own.
+#[test]
+fn an_error_of_another_turn_is_nobodys() {
+    let setting = setting(Quota::per_hour(100), five());
+    let mut asker = setting.check();
+    let mut waiting = setting.check();
+    assert!(asker.poll().is_pending() && waiting.poll().is_pending());
+    drop(asker);
+    assert!(waiting.is_woken());
+    setting.store.fails.store(true, SeqCst);
+    assert!(drive_one(setting.check()).is_err());
+    setting.store.fails.store(false, SeqCst);
+    assert!(drive(vec![waiting]).pop().unwrap().unwrap().allowed());
+}
+
+/// Those who left the line are not leased for.
+#[test]
+fn whoever_leaves_the_line_wants_nothing() {
+    let setting = setting(Quota::per_hour(10_000), LeaseConfig::default());
+    let mut forgotten = setting.check();
+    assert!(forgotten.poll().is_pending());
+    for _ in 0..500 {
+        assert!(setting.check().poll().is_pending());
+    }
+    setting.clock.advance(Duration::from_secs(60));
+    assert!(drive_one(setting.check()).unwrap().allowed());
+    assert_eq!(setting.store.given.load(SeqCst), 1);
 }
 
 #[test]
@@ -255,6 +335,22 @@ fn whoever_forgets_its_check_is_overtaken() {
     let held = setting.leased.snapshot().held;
     assert!(drive(vec![forgotten]).pop().unwrap().unwrap().allowed());
     assert!(setting.leased.snapshot().held <= held);
+    assert_eq!(setting.store.asked.load(SeqCst), 2);
+}
+
+#[test]
+fn whoever_was_overtaken_ends_no_turn_but_its_own() {
+    let setting = setting(Quota::per_hour(100), five());
+    let mut forgotten = setting.check();
+    assert!(forgotten.poll().is_pending());
+    setting.clock.advance(Duration::from_secs(1));
+    let mut next = setting.check();
+    assert!(next.poll().is_pending() && next.is_woken());
+    drop(forgotten);
+    let mut waiting = setting.check();
+    assert!(waiting.poll().is_pending() && !waiting.is_woken());
+    assert!(drive(vec![next]).pop().unwrap().unwrap().allowed());
+    assert!(drive(vec![waiting]).pop().unwrap().unwrap().allowed());
     assert_eq!(setting.store.asked.load(SeqCst), 2);
 }
 
