@@ -171,6 +171,39 @@ fn nobody_waits_for_ever() {
     assert_eq!(asked, 52, "eight batches, and all others alone");
 }
 
+/// Another instance is faster each time: of fifty, of what was left, and of the one.
+#[test]
+fn a_check_makes_three_trips_at_most() {
+    let fifty = LeaseConfig::default().batch(50, 50).share(50);
+    for (takes, admitted, held) in [([70, 20, 9], true, 0), ([70, 20, 10], false, 0), ([70, 0, 0], true, 29)] {
+        let setting = setting(Quota::per_day(100), fifty);
+        let another = |units| {
+            let request = RateRequest::single(b"k", units, &setting.limit);
+            assert!(setting.store.inner.decide(request).ready().unwrap().unwrap().allowed());
+        };
+        let mut check = setting.check();
+        assert!(check.poll().is_pending());
+        let mut trips = 0;
+        let decision = loop {
+            let asked = setting.store.asked.load(SeqCst);
+            if asked > trips {
+                // Before the store decides. Each question has a time of its own.
+                another(takes[usize::try_from(trips).unwrap()]);
+                setting.clock.advance(Duration::from_millis(20));
+                trips = asked;
+            }
+            if let Poll::Ready(outcome) = check.poll() {
+                break outcome.unwrap();
+            }
+        };
+        assert_eq!((decision.allowed(), trips), (admitted, if held == 0 { 3 } else { 2 }));
+        setting.clock.advance(Duration::from_millis(29));
+        assert_eq!(setting.leased.snapshot().held, held, "50 ms from the second question on");
+        setting.clock.advance(Duration::from_millis(1));
+        assert_eq!(setting.leased.snapshot().held, 0);
+    }
+}
+
 /// Where there is nothing to lease nobody waits.
 #[test]
 fn checks_of_a_small_burst_are_the_stores_each() {

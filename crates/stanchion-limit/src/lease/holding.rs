@@ -189,8 +189,8 @@ impl Holding {
     /// Whether forgetting it would change anything.
     pub(super) fn matters(&self, config: &LeaseConfig, now: Moment) -> bool {
         self.held(now) > 0
+            // It rests no longer than that.
             || now < self.full_at.min(self.known_until)
-            || now < self.rest_until
             || now - self.since < 2 * config.lasting()
     }
 
