@@ -73,8 +73,8 @@ use crate::hash::KeyHasher;
 /// A refusal is remembered until there can be room by what the store said, at most
 /// [`remember`](LeaseConfig::remember); no check of that key makes a trip meanwhile.
 /// What others lease and don't use never comes back, so nobody is refused whom the store
-/// would admit, but that a key in demand comes back for what is worth a trip, up to a
-/// `target` later, and says so in `retry_after`.
+/// would admit, but that a key in demand comes back for what is worth a trip, by chance
+/// from half a `target` up to one and a half later, and says so in `retry_after`.
 ///
 /// # Decisions
 /// `remaining` and `reset_after` are as far as is known here: what the store had left at
@@ -300,7 +300,12 @@ impl<S: RateStore> Leased<S> {
     /// A trip that holds nobody up.
     fn alone(&self, check: &Check, asked: Moment) -> Trip<'_, S> {
         let Check { id, bucket, cost } = *check;
-        Trip { leased: self, id, question: Question { bucket, cost, units: cost, asked, before: 0 }, turn: None }
+        Trip {
+            leased: self,
+            id,
+            question: Question { bucket, cost, units: cost, asked, before: 0, salt: id },
+            turn: None,
+        }
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Question {
     pub(super) asked: Moment,
     /// How many were sent before, for the same check.
     pub(super) before: u8,
+    /// Makes the key's chances on this instance others than those of any other.
+    pub(super) salt: u64,
 }
 
 impl Holding {
@@ -136,7 +138,7 @@ impl Holding {
         now: Moment,
         answer: Decision,
     ) -> Answered {
-        let Question { bucket, cost, units, asked, before } = *question;
+        let Question { bucket, cost, units, asked, before, .. } = *question;
         if answer.degraded() || !matches!(answer.verdict(), Verdict::Allowed | Verdict::Refused) {
             return Answered::Decided(answer);
         }
@@ -170,16 +172,19 @@ impl Holding {
     }
 
     /// Where the store has no room for another such check, one of a key in demand rests
-    /// until there is room for what is worth a trip, but not much longer than it must.
-    /// Whether it rests longer than it must.
+    /// until there is room for what is worth a trip, but no more than a target longer than
+    /// it must, or half of that, or half as much again: by chance, or the instance that came
+    /// first once would come first each time, and leave the others nothing. Whether it rests
+    /// longer than it must.
     fn rest(&mut self, config: &LeaseConfig, question: &Question, debt: u64) -> bool {
-        let Question { bucket, cost, asked, .. } = *question;
+        let Question { bucket, cost, asked, salt, .. } = *question;
         let wait = |units| refused(&bucket, debt, units).retry_after().unwrap_or_default();
         let exactly = wait(cost);
         let rest = if exactly.is_zero() {
             exactly
         } else {
-            wait(self.wanted(config, &bucket, cost)).clamp(exactly, exactly + config.lasting())
+            let longer = config.lasting() / 2 + config.lasting().mul_f64(chance(salt ^ asked.as_nanos()));
+            wait(self.wanted(config, &bucket, cost)).clamp(exactly, exactly + longer)
         };
         self.rest_until = asked + rest.saturating_sub(NANO).min(config.memory());
         self.rest_cost = cost;
@@ -244,6 +249,14 @@ fn refused(bucket: &TokenBucket, debt: u64, cost: u64) -> Decision {
     Decision::refused_by(bucket, debt, bucket.cost(cost).unwrap_or(u64::MAX))
 }
 
+/// A number in `0.0..1.0` for this one: splitmix64 (Steele, Lea and Flood 2014).
+fn chance(seed: u64) -> f64 {
+    let mut bits = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    f64::from(u32::try_from((bits ^ (bits >> 31)) >> 32).expect("half of it")) / (f64::from(u32::MAX) + 1.0)
+}
+
 const NANO: Duration = Duration::from_nanos(1);
 
 fn ticks(bucket: &TokenBucket, time: Duration) -> u64 {
@@ -280,7 +293,7 @@ mod tests {
     }
 
     fn question(cost: u64, units: u64, asked: Moment, before: u8) -> Question {
-        Question { bucket: bucket(), cost, units, asked, before }
+        Question { bucket: bucket(), cost, units, asked, before, salt: 7 }
     }
 
     fn refused(answered: &Answered) -> Duration {
@@ -321,7 +334,7 @@ mod tests {
         let bucket = TokenBucket::new(3, Duration::from_micros(1), 3).unwrap();
         let mut holding = Holding::new(&bucket, at(0));
         let refusal = Decision::refused_by(&bucket, bucket.capacity(), bucket.interval());
-        let question = Question { bucket, cost: 1, units: 1, asked: at(0), before: 0 };
+        let question = Question { bucket, cost: 1, units: 1, asked: at(0), before: 0, salt: 7 };
         let wait = refused(&holding.answered(&config(), &question, at(0), refusal));
         assert_eq!(wait, Duration::from_nanos(334));
         assert_eq!(holding.course(&config(), &bucket, at(0) + (wait - NANO), 1, 0), Course::Ask(1));
@@ -331,18 +344,23 @@ mod tests {
 
     #[test]
     fn a_key_in_demand_rests_for_a_batch_or_a_target_and_another_as_long_as_it_must() {
-        for (checks, rest) in [(1, MILLI), (10, 10 * MILLI), (50, 21 * MILLI)] {
+        let rest = |checks: u64, salt| {
             let mut holding = Holding::new(&bucket(), at(0));
-            (0..checks).for_each(|_| holding.note(&config(), &bucket(), at(0), 1));
-            let refusal = holding.answered(&config(), &question(1, 1, at(0), 0), at(0), refusing(1, 100));
+            holding.note(&config(), &bucket(), at(0), checks);
+            let refusal =
+                holding.answered(&config(), &Question { salt, ..question(1, 1, at(0), 0) }, at(0), refusing(1, 100));
             let told = refused(&refusal);
-            assert!(told.abs_diff(rest) <= NANO, "{told:?} for {rest:?}");
-            assert!(matches!(
-                holding.course(&config(), &bucket(), at(0) + (rest - 2 * NANO), 1, 0),
-                Course::Decided(_)
-            ));
-            assert!(matches!(holding.course(&config(), &bucket(), at(0) + rest, 1, 0), Course::Ask(_)));
+            let mut course = |after| holding.course(&config(), &bucket(), at(0) + after, 1, 0);
+            assert!(matches!(course(told - 2 * NANO), Course::Decided(_)) && matches!(course(told), Course::Ask(_)));
+            told
+        };
+        for salt in 0..100 {
+            assert!(rest(1, salt).abs_diff(MILLI) <= NANO && rest(10, salt).abs_diff(10 * MILLI) <= NANO);
+            assert!((11 * MILLI - NANO..31 * MILLI).contains(&rest(50, salt)));
         }
+        let (short, long): (Vec<_>, Vec<_>) = (0..100).map(|salt| rest(50, salt)).partition(|rest| *rest < 21 * MILLI);
+        assert!(short.len() > 30 && long.len() > 30, "some sooner, some later");
+        assert!(short.iter().min() < Some(&(12 * MILLI)) && long.iter().max() > Some(&(30 * MILLI)));
     }
 
     #[test]
