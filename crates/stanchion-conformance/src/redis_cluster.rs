@@ -115,6 +115,14 @@ impl RedisCluster {
         self.nodes[node].kill();
     }
 
+    /// Starts a node again, as the member that it was, with nothing in it.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub fn restart(&mut self, node: usize) {
+        self.nodes[node].restart();
+    }
+
     /// Makes a replica the master of its master's slots, with whatever it has
     /// copied (`CLUSTER FAILOVER TAKEOVER`), and waits until all running nodes agree.
     ///

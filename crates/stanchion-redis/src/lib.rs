@@ -34,8 +34,8 @@
 //!
 //! # On a cluster
 //! With the feature `cluster` both stores have a `connect_cluster`. All keys of a call are
-//! in one slot, by the hash tag in their name; redirections are followed, and the
-//! successor of a master is found.
+//! in one slot, by the hash tag in their name. A call that a node points elsewhere is sent
+//! there, which is one more round trip; the successor of a master is found.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 

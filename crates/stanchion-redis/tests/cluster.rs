@@ -195,6 +195,26 @@ async fn the_successor_of_a_frozen_master_is_found() {
     a_successor_is_found(|cluster| cluster.node(0).freeze()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_starts_while_its_cluster_is_away() {
+    let mut cluster = RedisCluster::start();
+    (0..3).for_each(|node| cluster.kill(node));
+    let store = store(&cluster).deadline(Duration::from_millis(300));
+    for _ in 0..3 {
+        assert!(take(&store, "alice").await.unwrap_err().is_temporary());
+    }
+    (0..3).for_each(|node| cluster.restart(node));
+    let began = Instant::now();
+    let found = loop {
+        match take(&store, "alice").await {
+            Ok(decision) => break decision,
+            Err(error) => assert!(error.is_temporary() && began.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(found.allowed());
+}
+
 #[tokio::test]
 async fn urls_that_are_none_are_refused() {
     for urls in [&[][..], &["nonsense"], &["redis://127.0.0.1:1/", "http://x/"]] {
