@@ -74,7 +74,9 @@ use crate::hash::KeyHasher;
 /// [`remember`](LeaseConfig::remember); no check of that key makes a trip meanwhile.
 /// What others lease and don't use never comes back, so nobody is refused whom the store
 /// would admit, but that a key in demand comes back for what is worth a trip, by chance
-/// from half a `target` up to one and a half later, and says so in `retry_after`.
+/// from half a `target` up to one and a half later, and says so in `retry_after`. Where
+/// the store has forgotten what it counted, as after a failover, that is noticed at most
+/// a `remember` later.
 ///
 /// # Decisions
 /// `remaining` and `reset_after` are as far as is known here: what the store had left at
@@ -86,7 +88,7 @@ use crate::hash::KeyHasher;
 /// is held may still be used. Units of a question whose answer was lost may be lost.
 ///
 /// # Memory
-/// At most [`max_keys`](LeaseConfig::max_keys) keys are kept, some 200 bytes each, and only
+/// At most [`max_keys`](LeaseConfig::max_keys) keys are kept, 250 to 500 bytes each, and only
 /// while there is something to know of them. Of a key for which there is no room, each
 /// check is the store's. Keys are hashed with a secret seed, not stored.
 ///

@@ -206,6 +206,10 @@ impl Holding {
 
     /// Puts a batch in, of which `cost` is used at once.
     fn put(&mut self, cost: u64, units: u64, now: Moment, until: Moment) {
+        if until <= now {
+            // It came too late: the check has had its part of it, and nobody else may.
+            return;
+        }
         // What was held is used up first.
         let held = self.held(now);
         match held.checked_sub(cost) {

@@ -148,6 +148,14 @@ fn of_two_batches_the_greater_stays() {
 }
 
 #[test]
+fn a_batch_that_comes_too_late_leaves_what_is_held() {
+    let mut holding = Holding::new(&bucket(), at(0));
+    holding.put(0, 5, at(40), at(90));
+    holding.put(2, 20, at(50), at(50));
+    assert_eq!((holding.held(at(50)), holding.held(at(89)), holding.held(at(90))), (5, 5, 0));
+}
+
+#[test]
 fn a_holding_matters_while_it_holds_knows_or_counts_something() {
     let resting = |now| !Holding::new(&bucket(), at(0)).matters(&config(), now);
     assert!(!resting(at(39)) && resting(at(40)));
