@@ -31,10 +31,14 @@
 mod oracle;
 pub mod rate;
 #[cfg(feature = "redis-server")]
+mod redis_cluster;
+#[cfg(feature = "redis-server")]
 mod redis_server;
 pub mod simulation;
 pub mod trip;
 
 pub use oracle::Admissions;
+#[cfg(feature = "redis-server")]
+pub use redis_cluster::RedisCluster;
 #[cfg(feature = "redis-server")]
 pub use redis_server::RedisServer;

@@ -42,6 +42,13 @@ impl Admissions {
     /// A window that admits more than `burst + ⌊W · count / period⌋`, said in
     /// words; `None` if there is none.
     pub fn broken_window(&self, count: u64, period: Duration, burst: u64) -> Option<String> {
+        self.broken_late_window(count, period, burst, Duration::ZERO)
+    }
+
+    /// The same where a unit may be admitted up to `late` after it was counted, as one
+    /// that was leased: a window that admits more than
+    /// `burst + ⌊(W + late) · count / period⌋`.
+    pub fn broken_late_window(&self, count: u64, period: Duration, burst: u64, late: Duration) -> Option<String> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         for (first, &(begin, _)) in sorted.iter().enumerate() {
@@ -49,7 +56,7 @@ impl Admissions {
             for &(end, cost) in &sorted[first..] {
                 admitted += u128::from(cost);
                 let window = u128::from(end - begin);
-                let most = u128::from(burst) + window * u128::from(count) / period.as_nanos();
+                let most = u128::from(burst) + (window + late.as_nanos()) * u128::from(count) / period.as_nanos();
                 if admitted > most {
                     return Some(format!(
                         "{admitted} admitted in [{begin}, {end}], of {window} ns, where {most} may be"
@@ -86,6 +93,17 @@ mod tests {
         admissions.push(20, 1);
         let broken = admissions.broken_window(1, Duration::from_nanos(10), 2).unwrap();
         assert!(broken.starts_with("5 admitted in [0, 20]"), "{broken}");
+    }
+
+    #[test]
+    fn what_may_be_late_lengthens_every_window() {
+        let mut admissions = Admissions::default();
+        for nanos in [0, 0, 5, 5] {
+            admissions.push(nanos, 1);
+        }
+        let ten = Duration::from_nanos(10);
+        assert!(admissions.broken_late_window(1, ten, 3, 4 * ten / 10).is_some());
+        assert!(admissions.broken_late_window(1, ten, 3, 5 * ten / 10).is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,14 @@ use std::time::{Duration, Instant};
 pub struct RedisServer {
     port: u16,
     folder: PathBuf,
+    /// Of its options those that are not every server's.
+    options: Vec<String>,
     child: Option<Child>,
+    frozen: AtomicBool,
 }
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 impl RedisServer {
     /// Starts a server and waits until it answers.
@@ -30,13 +33,24 @@ impl RedisServer {
     /// # Panics
     /// If there is none to start, or it doesn't start.
     pub fn start() -> Self {
+        Self::start_with(Vec::new)
+    }
+
+    /// Starts a server with more options, which are made anew for each try.
+    pub(crate) fn start_with(options: impl Fn() -> Vec<String>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("stanchion-redis-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a temporary folder can be made");
         // Between finding a free port and taking it another may be faster.
         for _ in 0..10 {
-            let mut server = Self { port: free_port(), folder: folder.clone(), child: None };
+            let mut server = Self {
+                port: free_port(),
+                folder: folder.clone(),
+                options: options(),
+                child: None,
+                frozen: false.into(),
+            };
             if server.launch() {
                 return server;
             }
@@ -73,7 +87,13 @@ impl RedisServer {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a child can be killed");
             child.wait().expect("a killed child ends");
+            self.frozen.store(false, Ordering::SeqCst);
         }
+    }
+
+    /// Whether it runs: it has been neither killed nor frozen.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some() && !self.frozen.load(Ordering::SeqCst)
     }
 
     /// Starts it again on the same port, empty.
@@ -91,11 +111,13 @@ impl RedisServer {
     /// Stops it in its tracks (SIGSTOP): connections stay open, nothing is answered.
     pub fn freeze(&self) {
         self.signal("-STOP");
+        self.frozen.store(true, Ordering::SeqCst);
     }
 
     /// Lets it go on after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.signal("-CONT");
+        self.frozen.store(false, Ordering::SeqCst);
     }
 
     /// Lets all clients wait for a minute (`CLIENT PAUSE`): connections stay
@@ -119,7 +141,7 @@ impl RedisServer {
         self.try_command(words).expect("the server answers")
     }
 
-    fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
+    pub(crate) fn try_command(&self, words: &[&str]) -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let mut request = format!("*{}\r\n", words.len());
@@ -148,6 +170,7 @@ impl RedisServer {
             digits.parse().expect("digits are a number")
         })
     }
+
     fn launch(&mut self) -> bool {
         let binary = std::env::var_os("STANCHION_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let log = fs::File::create(self.folder.join("log")).expect("the folder can be written to");
@@ -156,6 +179,7 @@ impl RedisServer {
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .arg("--dir")
             .arg(&self.folder)
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())
@@ -203,7 +227,7 @@ impl fmt::Debug for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
     listener.local_addr().expect("a bound listener has an address").port()
 }

@@ -42,7 +42,10 @@
 //!
 //! A store is anything that implements [`RateStore`]: `stanchion-redis` has one
 //! for Redis and Valkey, and [`MemoryRateStore`] stands in for it in tests.
-//! What happens when the store gives no answer is an argument: [`Outage`].
+//! What happens when the store gives no answer is an argument: [`Outage`]. Where a limit
+//! on a store is checked thousands of times a second, [`Leased`] stands in front of the
+//! store: it takes units in batches and decides by what it holds, and the bound has a
+//! term more.
 //!
 //! # Ways of asking
 //! [`check`](Limiter::check) takes all or nothing; [`take_up_to`](Limiter::take_up_to) as many as are there;
@@ -76,7 +79,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it |
-//! | `serde` | [`Quota`], [`WhenFull`], [`Outage`] and the concurrency limits' configs as configuration, snapshots as data |
+//! | `serde` | [`Quota`], [`WhenFull`], [`Outage`], [`LeaseConfig`] and the concurrency limits' configs as configuration, snapshots as data |
 //! | `tracing` | DEBUG for each refusal, TRACE for each change of a concurrency limit, WARN when a store gives no answer, INFO when it does again |
 //! | `metrics` | counters `stanchion_limit_decisions_total` (by `limiter` and `verdict`), `stanchion_limit_degraded_total` and `stanchion_limit_store_failures_total` (by `limiter`), `stanchion_limit_admissions_total` (by `gate` and `verdict`), and a gauge `stanchion_limit_concurrency_limit` (by `gate`), registered when a limiter is built: install the recorder before |
 //! | `tokio` | `acquire`, `Limiter::shaper` and `Bulkhead`, whose queues are tokio's semaphore and whose waits end by tokio's timer |
@@ -93,6 +96,7 @@ mod config;
 mod gcra;
 mod hash;
 mod keyed;
+mod lease;
 mod ledger;
 mod limit;
 mod limiter;
@@ -117,6 +121,7 @@ pub use adaptive::{
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadSnapshot};
 pub use config::{KeyedLimiterConfig, LimiterConfig};
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot, NoTiers, TierBy, TierOf};
+pub use lease::{LeaseConfig, Leased, LeasedSnapshot};
 pub use limit::Limit;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
 pub use memory::MemoryRateStore;

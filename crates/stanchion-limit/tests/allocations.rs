@@ -30,6 +30,29 @@ fn a_keyed_check_allocates_nothing_for_a_new_key_neither() {
     assert!(limiter.snapshot().keys_turned_away > 0);
 }
 
+/// Of what is held, and of what is known; only a trip allocates.
+#[test]
+fn a_check_that_is_decided_by_what_was_leased_allocates_nothing() {
+    use stanchion_limit::{LeaseConfig, Leased, ManualClock, MemoryRateStore, Outage};
+
+    let clock = ManualClock::new();
+    let store = MemoryRateStore::with_clock(10, clock.clone());
+    let leased = Leased::new(store, LeaseConfig::default().batch(50, 50)).unwrap().clock(clock.clone());
+    let limiter: KeyedLimiter<str, _> = KeyedLimiter::builder(Quota::per_hour(500))
+        .name("api")
+        .clock(clock.clone())
+        .on(leased, Outage::Refuse)
+        .build()
+        .unwrap();
+    let check = || limiter.check("alice").ready().unwrap().unwrap().allowed();
+    assert!(check());
+    let counted = measure(|| (0..49).for_each(|_| assert!(check())));
+    assert_eq!(counted.count_total, 0);
+    while check() {}
+    let counted = measure(|| (0..100).for_each(|_| assert!(!check())));
+    assert_eq!(counted.count_total, 0);
+}
+
 /// Let in, refused, settled; only a place in line is a box.
 #[cfg(feature = "tokio")]
 #[test]

@@ -21,6 +21,9 @@
 //! # }
 //! ```
 //!
+//! Each limit that is checked is a round trip; `stanchion_limit::Leased` in front of the
+//! store spares most of them.
+//!
 //! # What every store here keeps to
 //! * One round trip for each call: `EVALSHA`, and `EVAL` only after `NOSCRIPT`.
 //! * The server's clock, read once.
@@ -28,10 +31,17 @@
 //! * Each key has a time to live that outlives what it remembers.
 //! * A call whose fate is unknown is never sent again.
 //! * A deadline for each call.
+//!
+//! # On a cluster
+//! With the feature `cluster` both stores have a `connect_cluster`. All keys of a call are
+//! in one slot, by the hash tag in their name. A call that a node points elsewhere is sent
+//! there, which is one more round trip; the successor of a master is found.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
 mod client;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod error;
 mod key;
 mod link;
@@ -39,6 +49,8 @@ mod rate;
 mod script;
 mod trip;
 
+#[cfg(feature = "cluster")]
+pub use cluster::Cluster;
 pub use error::classify;
 pub use rate::RedisRateStore;
 pub use trip::RedisTripStore;

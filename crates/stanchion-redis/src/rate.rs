@@ -25,10 +25,21 @@ use crate::script::{Call, Script};
 /// failed or was late is not asked again, since its tokens may be taken.
 ///
 /// # Failover
-/// Redis replicates asynchronously. A replica that is promoted without the last
-/// writes has forgotten the tokens that these took: at most those of the time
-/// by which it lagged, key by key. A server that restarts without persistence, or
-/// that evicts keys for want of memory, has forgotten more.
+/// Redis replicates asynchronously. A replica that is promoted without the writes of
+/// its last `lag` admits again what these had admitted, for each key and each failover:
+///
+/// `lost ≤ burst + ⌊lag / T⌋`, where `T = period / count`,
+///
+/// so any window of length W admits at most `burst + ⌊W / T⌋ + lost`: what survives
+/// keeps to the bound, and what was lost kept to it while it was admitted. The tests
+/// check every window of a failover whose lag they choose.
+///
+/// A promoted server whose clock is ahead by `skew` admits at most
+/// `min(burst, ⌈skew / T⌉)` on top. One whose clock is behind admits nothing more; it
+/// makes a key wait for at most a second longer than for an empty bucket.
+///
+/// A server that restarts without persistence, or that evicts keys for want of memory,
+/// has forgotten all: it admits at most another `burst`.
 pub struct RedisRateStore<C = ConnectionManager> {
     client: Client<C>,
 }
@@ -45,8 +56,9 @@ impl RedisRateStore {
     /// the connection is lost; so a service starts while its Redis is away.
     ///
     /// Several limiters share one connection by sharing the store in an
-    /// [`Arc`](std::sync::Arc). For TLS, sentinels or a cluster make a connection
-    /// with the `redis` crate, 1.x, and hand it to [`new`](Self::new).
+    /// [`Arc`](std::sync::Arc). For a cluster there is `connect_cluster` (feature
+    /// `cluster`). For TLS or sentinels make a connection with the `redis` crate, 1.x, and
+    /// hand it to [`new`](Self::new).
     ///
     /// # Errors
     /// A `url` that is none, or no tokio runtime around the call. Whether anybody
@@ -61,12 +73,14 @@ impl<C: Clone> RedisRateStore<C> {
     /// `ConnectionManager`, a `MultiplexedConnection`, a cluster connection.
     ///
     /// A connection that dies without a word is the connection's to notice; one
-    /// made by [`connect`](RedisRateStore::connect) is replaced.
+    /// made by [`connect`](RedisRateStore::connect) is replaced. Mind that redis' own
+    /// cluster connection, unless it is told `retries(0)`, sends a decision again whose
+    /// fate is unknown, and so may take its tokens twice.
     pub fn new(connection: C) -> Self {
         Self::on(Link::fixed(connection))
     }
 
-    fn on(link: Link<C>) -> Self {
+    pub(crate) fn on(link: Link<C>) -> Self {
         Self { client: Client::on(link) }
     }
 

@@ -48,7 +48,7 @@ impl<C: Clone> RedisTripStore<C> {
         Self::on(Link::fixed(connection))
     }
 
-    fn on(link: Link<C>) -> Self {
+    pub(crate) fn on(link: Link<C>) -> Self {
         Self { client: Client::on(link) }
     }
 

@@ -11,7 +11,7 @@
 //! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed; concurrency limits: bulkhead, adaptive, shedding |
 //! | `retry` (default) | `retry` | `stanchion-retry` | retry, hedge, timeout, fallback; budgets |
 //! | `pipeline` (default) | `pipeline` | `stanchion-pipeline` | all policies of a call as one plain value |
-//! | `redis` | `redis` | `stanchion-redis` | the stores, for all instances of a service together |
+//! | `redis`, `redis-cluster` | `redis` | `stanchion-redis` | the stores, for all instances of a service together |
 //! | `tower` | `tower` | `stanchion-tower` | layers over HTTP |
 //!
 //! ```

@@ -1,0 +1,62 @@
+//! The laws of both stores, on a real cluster of three masters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stanchion_conformance::{RedisCluster, rate, rate_laws, trip, trip_laws};
+use stanchion_core::{
+    Answer, Decision, FleetView, ManualClock, Moment, RateRequest, RateStore, StoreError, TripReport, TripStore,
+};
+use stanchion_redis::{Cluster, RedisRateStore, RedisTripStore};
+
+/// A store with its cluster, which ends with the last law that holds it.
+struct Held<S> {
+    store: S,
+    _cluster: Arc<RedisCluster>,
+}
+
+impl RateStore for Held<RedisRateStore<Cluster>> {
+    fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
+        self.store.decide(request)
+    }
+}
+
+impl TripStore for Held<RedisTripStore<Cluster>> {
+    fn report(&self, report: TripReport<'_>) -> Answer<'_, Result<FleetView, StoreError>> {
+        self.store.report(report)
+    }
+}
+
+/// A time of this century: its size is part of what is tested.
+fn clock() -> ManualClock {
+    ManualClock::at(Moment::from_nanos(1_800_000_000_000_000_000))
+}
+
+fn on_the_cluster<S>(connect: impl FnOnce(&[&str]) -> Result<S, StoreError>) -> (S, Arc<RedisCluster>) {
+    let cluster = RedisCluster::shared();
+    let urls = cluster.urls();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    (connect(&urls).unwrap(), cluster)
+}
+
+async fn rates() -> rate::Subject {
+    let (clock, (store, cluster)) = (clock(), on_the_cluster(RedisRateStore::connect_cluster));
+    let store = store.deadline(Duration::from_secs(20)).clock(clock.clone());
+    rate::Subject { store: Arc::new(Held { store, _cluster: cluster }), clock }
+}
+
+async fn trips() -> trip::Subject {
+    let (clock, (store, cluster)) = (clock(), on_the_cluster(RedisTripStore::connect_cluster));
+    let store = store.deadline(Duration::from_secs(20)).clock(clock.clone());
+    trip::Subject { store: Arc::new(Held { store, _cluster: cluster }), clock }
+}
+
+mod rate_store {
+    use super::{rate_laws, rates};
+    rate_laws!(rates);
+}
+
+mod trip_store {
+    use super::{trip_laws, trips};
+    trip_laws!(trips);
+}
