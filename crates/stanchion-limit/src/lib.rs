@@ -82,9 +82,11 @@ mod limiter;
 mod memory;
 mod outage;
 mod quota;
+mod reservoir;
 mod shed;
 mod sync;
 mod table;
+mod thread_id;
 #[cfg(feature = "random")]
 mod throttle;
 mod trace;

@@ -7,8 +7,8 @@ use stanchion_core::{
     TokenBucket,
 };
 
-use crate::cell::TatCell;
 use crate::limit::Limit;
+use crate::reservoir::Reservoirs;
 use crate::trace::Reporter;
 use crate::{Quota, gcra};
 
@@ -34,7 +34,7 @@ use crate::{Quota, gcra};
 /// ```
 #[derive(Debug)]
 pub struct Limiter {
-    cell: TatCell,
+    cell: Reservoirs,
     bucket: TokenBucket,
     clock: Clock,
     reporter: Reporter,
@@ -73,7 +73,9 @@ impl Limiter {
     /// Takes `cost` units, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, cost: u64) -> Decision {
-        self.take(self.clock.now(), cost, || self.now_again())
+        let decision = self.cell.take(&self.bucket, cost, || self.now());
+        self.reporter.decided(&decision);
+        decision
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -81,24 +83,15 @@ impl Limiter {
     /// never admits more.
     #[inline]
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
-        self.take(now, cost, || None)
-    }
-
-    #[inline]
-    fn take(&self, now: Moment, cost: u64, again: impl Fn() -> Option<u64>) -> Decision {
-        let decision = match self.bucket.cost(cost) {
-            Some(ticks) => self.cell.take(&self.bucket, gcra::ticks(&self.bucket, now), ticks, again),
-            None => Decision::never_fits(&self.bucket),
-        };
+        let decision = self.cell.take_at(&self.bucket, cost, gcra::ticks(&self.bucket, now), || self.now());
         self.reporter.decided(&decision);
         decision
     }
 
-    /// The time in ticks, for the rare occasion that it is wanted twice.
-    #[cold]
-    #[inline(never)]
-    fn now_again(&self) -> Option<u64> {
-        Some(gcra::ticks(&self.bucket, self.clock.now()))
+    /// The time in ticks.
+    #[inline]
+    fn now(&self) -> u64 {
+        gcra::ticks(&self.bucket, self.clock.now())
     }
 
     /// What it is called in rejections and telemetry.
@@ -108,7 +101,7 @@ impl Limiter {
 
     /// How it stands now. Takes nothing.
     pub fn snapshot(&self) -> LimiterSnapshot {
-        let decision = self.cell.take(&self.bucket, gcra::ticks(&self.bucket, self.clock.now()), 0, || None);
+        let decision = self.cell.take(&self.bucket, 0, || self.now());
         LimiterSnapshot {
             name: self.name().to_owned(),
             limit: decision.limit(),
@@ -169,7 +162,7 @@ impl LimiterBuilder {
     pub fn build(self) -> Result<Limiter, ConfigError> {
         let bucket = self.quota.bucket()?;
         let clock = self.clock.unwrap_or_default();
-        let cell = TatCell::full(gcra::ticks(&bucket, clock.now()));
+        let cell = Reservoirs::full(&bucket, gcra::ticks(&bucket, clock.now()));
         Ok(Limiter { cell, bucket, clock, reporter: Reporter::new(self.name) })
     }
 }
