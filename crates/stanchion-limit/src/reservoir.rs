@@ -332,6 +332,12 @@ impl Reservoirs {
         debt(self.cell.load(), reading) + cost <= self.margin
     }
 
+    /// What all threads together can't have at this moment.
+    #[cfg(test)]
+    pub(crate) fn withheld(&self) -> u64 {
+        self.withheld.load(Ordering::Relaxed)
+    }
+
     /// The ticks that a reservoir withholds.
     fn held(&self, bucket: &TokenBucket) -> u64 {
         self.size * bucket.interval()
