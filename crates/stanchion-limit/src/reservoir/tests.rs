@@ -264,7 +264,9 @@ fn a_clock_that_has_stepped_back_empties_the_bucket_once() {
     beside.pause(100 * beside.bucket.tolerance());
     assert!(ask(1) && ask(1));
     beside.now.set(1_000);
-    while beside.holder(1) == Holder::Thread(1) && ask(1) {}
+    for _ in 0..=SIZE {
+        let _ = ask(1);
+    }
     assert!(!ask(1) && !ask(1));
     beside.pause(BURST * INTERVAL - 1);
     assert!(!ask(BURST));
