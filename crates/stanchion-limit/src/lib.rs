@@ -42,6 +42,9 @@
 //! nothing. Nothing is allocated, for a new key neither. A [`KeyedLimiter`]
 //! holds 28 bytes for each key of its `max_keys`, from the start and for good.
 //!
+//! A [`Limiter`] with a [generous burst](Limiter#a-generous-burst) does neither for most
+//! checks: each thread takes from a reservoir of its own. The bound is the same.
+//!
 //! # How many at a time
 //! Rate limits count calls; these count what is under way. All are [`Gate`]s, and
 //! say what they promise in their first line.

@@ -18,6 +18,25 @@ use crate::{Quota, gcra};
 /// Share it by reference or in an [`Arc`](std::sync::Arc). A check reads the
 /// clock once and swaps one number; it never waits and never allocates.
 ///
+/// # A generous burst
+/// From a burst of 4,096 on, if the rate is some thousands a second, most checks do
+/// neither. A little of the burst then lies in *reservoirs*, one for each thread: 16
+/// to 32 units each, all together at most 1/64 of the burst and what comes back in 10 ms. The
+/// bound stays as it is, and before anything is refused the reservoirs are
+/// emptied into the bucket again. What it costs:
+/// - What other threads' reservoirs hold can't be got back for certain, and counts as
+///   used; what a thread has used of its own is dated when the reservoir is used up, or
+///   emptied. So a burst may be refused early: after a pause, by what
+///   reservoirs hold; and in any case nothing is refused that a limiter
+///   would allow whose burst is less by 1/16, or by what comes back in 40 ms, whichever is
+///   less. Refused once, it is exact until the bucket is nearly full again.
+/// - [`remaining`](Decision::remaining) and [`reset_after`](Decision::reset_after) of a
+///   check that was answered from a reservoir go by what was known when it was last filled:
+///   its own units are counted since, other threads' and the passing of time are
+///   not. A refusal's numbers are exact.
+/// - It takes 128 bytes for each core, in powers of two and up to 64 cores. A
+///   thread's first check gives the thread a number, which takes a lock and may allocate.
+///
 /// ```
 /// use stanchion_limit::{Limiter, Verdict};
 ///
@@ -80,7 +99,8 @@ impl Limiter {
 
     /// The same at a time that the caller has read already, from the clock of
     /// this limiter. A time before that of an earlier check may be refused, and
-    /// never admits more.
+    /// never admits more. It takes from no reservoir, so that what it
+    /// admits is dated as told; what lies in reservoirs counts as used.
     #[inline]
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
         let decision = self.cell.take_at(&self.bucket, cost, gcra::ticks(&self.bucket, now), || self.now());
@@ -99,7 +119,8 @@ impl Limiter {
         self.reporter.name().as_str()
     }
 
-    /// How it stands now. Takes nothing.
+    /// How it stands now, for this thread: what it could take at once. Takes
+    /// nothing. What lies in other threads' reservoirs counts as used.
     pub fn snapshot(&self) -> LimiterSnapshot {
         let decision = self.cell.take(&self.bucket, 0, || self.now());
         LimiterSnapshot {

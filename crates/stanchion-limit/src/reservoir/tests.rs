@@ -29,7 +29,7 @@ struct Beside {
 
 impl Beside {
     fn new() -> Self {
-        let bucket = TokenBucket::new(1, Duration::from_nanos(INTERVAL), BURST).unwrap();
+        let bucket = TokenBucket::new(1, Duration::from_nanos(INTERVAL), BURST).expect("representable");
         let now = 1_000;
         Self {
             bucket,
@@ -59,11 +59,8 @@ impl Beside {
         let cost = units * INTERVAL;
         let exact = step(&self.bucket, self.exact.get(), self.now.get(), cost);
         if decision.allowed() {
-            match exact {
-                Step::Take { tat, .. } => self.exact.set(tat),
-                Step::Look { .. } => {}
-                other => panic!("{units} units: {other:?}"),
-            }
+            assert!(matches!(exact, Step::Take { .. } | Step::Look { .. }), "{units} units: {exact:?}");
+            self.exact.set(exact.state().unwrap_or(self.exact.get()));
         } else {
             // The debt at the last opening, what was used before it, what was charged unused.
             let slack = MARGIN + 2 * ALL * INTERVAL;
