@@ -139,7 +139,8 @@ impl Reservoirs {
 
     /// Takes `units`, or none; 0 only looks. `now` reads the clock, and is
     /// asked only if need be.
-    #[inline]
+    // Always: a decision is ten words, of which most callers want one.
+    #[inline(always)]
     pub(crate) fn take(&self, bucket: &TokenBucket, units: u64, now: impl Fn() -> u64) -> Decision {
         if self.each.is_empty() {
             return match bucket.cost(units) {
@@ -151,7 +152,7 @@ impl Reservoirs {
     }
 
     /// The same by the thread of this number, where there are reservoirs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_by(&self, bucket: &TokenBucket, me: u32, units: u64, now: impl Fn() -> u64) -> Decision {
         match self.home(me).take(me, units, bucket.interval()) {
             Some(debt) => Decision::allowed_by(bucket, debt),

@@ -230,6 +230,21 @@ fn a_reservoir_that_lies_idle_goes_to_a_thread_that_shares_it() {
     // The last holder notices.
     assert_eq!(beside.reservoirs.home(1).take(1, 1, INTERVAL), None);
     assert!(beside.ask(1, 1).allowed());
+    // A bucket that isn't nearly full can't afford to charge what may not have been used.
+    beside.pause(beside.bucket.tolerance() + 1);
+    assert!(beside.ask_at(MARGIN / INTERVAL).allowed() && beside.ask(1, 1).allowed());
+    assert_eq!(beside.holder(1), Holder::Thread(3));
+}
+
+#[test]
+fn what_a_raid_sets_free_is_decided_at_the_time_after_it() {
+    let beside = Beside::new();
+    assert!(beside.ask(2, 1).allowed());
+    // The unit that is owed is paid off between the first reading and the second.
+    let (first, began) = (Cell::new(true), beside.now.get());
+    let now = || if first.replace(false) { began } else { began + INTERVAL };
+    assert!(beside.reservoirs.take_by(&beside.bucket, 1, BURST - SIZE, now).allowed());
+    assert!(!beside.reservoirs.take_by(&beside.bucket, 1, 1, now).allowed());
 }
 
 /// A thread that is held up between its look and its store spoils the account
