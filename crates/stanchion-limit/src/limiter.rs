@@ -19,8 +19,9 @@ use crate::{Quota, gcra};
 /// clock once and swaps one number; it never waits and never allocates.
 ///
 /// # A generous burst
-/// From a burst of 4,096 on, if the rate is some thousands a second, most checks do
-/// neither. A little of the burst then lies in *reservoirs*, one for each thread: 16
+/// From a burst of 4,096 on, and of 1,024 for each core, most checks do neither if the
+/// rate is at least 1,600 a second for each core. (Cores count in powers of two, and up to 64.)
+/// A little of the burst then lies in *reservoirs*, one for each thread: 16
 /// to 32 units each, all together at most 1/64 of the burst and what comes back in 10 ms. The
 /// bound stays as it is, and before anything is refused the reservoirs are
 /// emptied into the bucket again. What it costs:
@@ -34,8 +35,8 @@ use crate::{Quota, gcra};
 ///   check that was answered from a reservoir go by what was known when it was last filled:
 ///   its own units are counted since, other threads' and the passing of time are
 ///   not. A refusal's numbers are exact.
-/// - It takes 128 bytes for each core, in powers of two and up to 64 cores. A
-///   thread's first check gives the thread a number, which takes a lock and may allocate.
+/// - It takes 128 bytes for each core. A thread's first check gives the thread a number,
+///   which takes a lock and may allocate.
 ///
 /// ```
 /// use stanchion_limit::{Limiter, Verdict};

@@ -121,14 +121,18 @@ impl Taken {
 impl Reservoirs {
     /// A full bucket at `now`.
     pub(crate) fn full(bucket: &TokenBucket, now: u64) -> Self {
+        // Elsewhere there is no need to ask the system for it.
+        let cores = if bucket.burst() < LEAST_BURST { 1 } else { cores() };
+        Self::for_cores(bucket, now, cores)
+    }
+
+    /// The same on a machine with so many cores.
+    fn for_cores(bucket: &TokenBucket, now: u64, cores: usize) -> Self {
         let margin = (bucket.capacity() / PART).min(MOST_NANOS * u64::from(bucket.ticks_per_nano()));
-        if bucket.burst() < LEAST_BURST || margin / bucket.interval() < LEAST_UNITS {
-            return Self::with(now, 0, 0, 0);
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = cores.next_power_of_two().min(MOST);
         let size = (margin / bucket.interval() / count as u64).min(MOST_UNITS);
-        Self::with(now, if size < LEAST_UNITS { 0 } else { count }, size, margin)
+        let generous = bucket.burst() >= LEAST_BURST && size >= LEAST_UNITS;
+        Self::with(now, if generous { count } else { 0 }, size, margin)
     }
 
     /// The same with `count` reservoirs of `size` units.
@@ -384,6 +388,10 @@ impl Reading {
             Self::Given(_) => self,
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The time, for the rare occasion that it is wanted twice.

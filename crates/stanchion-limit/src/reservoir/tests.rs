@@ -83,32 +83,29 @@ impl Beside {
 
 #[test]
 fn generous_bursts_have_reservoirs_and_others_have_none() {
-    let of = |count: u64, period: Duration, burst: u64| {
-        let bucket = TokenBucket::new(count, period, burst).unwrap();
-        (Reservoirs::full(&bucket, 0), bucket)
-    };
-    let second = Duration::from_secs(1);
-    for (count, period, burst) in [
-        (1_000_000, second, LEAST_BURST - 1),
-        (1_000_000_000, second, 1_000),
-        // Slow, but generous: 100,000 a day, 1,500 a second.
-        (100_000, second * 86_400, 100_000),
-        (1_500, second, 1_000_000),
-    ] {
-        assert!(of(count, period, burst).0.each.is_empty(), "{count} per {period:?}, burst {burst}");
-    }
-    for (count, burst) in [(1_000_000_000, 1_000_000_000), (100_000_000, 100_000_000), (10_000_000, 1 << 20)] {
-        let (reservoirs, bucket) = of(count, second, burst);
-        assert!(reservoirs.each.len().is_power_of_two() && reservoirs.each.len() <= MOST);
-        assert!((LEAST_UNITS..=MOST_UNITS).contains(&reservoirs.size));
+    let count = |per_second: u64, burst: u64, cores: usize| {
+        let bucket = TokenBucket::new(per_second, Duration::from_secs(1), burst).unwrap();
+        let reservoirs = Reservoirs::for_cores(&bucket, 0, cores);
         // What the proof and the stated slack need.
         let all = reservoirs.each.len() as u64 * reservoirs.held(&bucket);
-        assert!(all <= reservoirs.margin);
-        assert!(
-            reservoirs.margin <= bucket.capacity() / PART
-                && reservoirs.margin / u64::from(bucket.ticks_per_nano()) <= MOST_NANOS
-        );
-    }
+        assert!(all <= reservoirs.margin && reservoirs.margin <= bucket.capacity() / 64);
+        assert!(bucket.duration(reservoirs.margin) <= Duration::from_millis(10));
+        assert!(reservoirs.each.is_empty() || (16..=32).contains(&reservoirs.size));
+        reservoirs.each.len()
+    };
+    // A burst of 4,096, and of 1,024 for each core.
+    assert_eq!((count(1_000_000, 4_095, 1), count(1_000_000, 4_096, 1)), (0, 1));
+    assert_eq!((count(1_000_000, 4_095, 2), count(1_000_000, 4_096, 2)), (0, 2));
+    assert_eq!((count(1_000_000, 8_191, 8), count(1_000_000, 8_192, 8)), (0, 8));
+    // 1,600 a second for each core.
+    assert_eq!((count(1_599, 1 << 20, 1), count(1_600, 1 << 20, 1)), (0, 1));
+    assert_eq!((count(12_799, 1 << 20, 8), count(12_800, 1 << 20, 8)), (0, 8));
+    // Cores are rounded up to a power of two, and 64 are as many as there may be.
+    assert_eq!((count(1 << 20, 1 << 20, 3), count(1 << 20, 1 << 20, 65)), (4, 64));
+    assert_eq!((count(1_000_000_000, 1_000_000_000, 2), count(1_000_000_000, 1_000, 2)), (2, 0));
+    // On this machine.
+    let bucket = TokenBucket::new(1_000_000_000, Duration::from_secs(1), 1_000_000_000).unwrap();
+    assert_eq!(Reservoirs::full(&bucket, 0).each.len(), cores().next_power_of_two().min(64));
 }
 
 #[test]
