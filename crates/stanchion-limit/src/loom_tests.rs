@@ -332,6 +332,28 @@ fn loom_a_raid_charges_no_earlier_than_what_it_charges_was_used() {
     });
 }
 
+/// A holder that refills is raided in the midst of it, and the reservoir is
+/// another's before it goes on.
+#[test]
+fn loom_a_refill_that_comes_late_fills_nobody_elses() {
+    explore(|| {
+        let shared = reservoirs(1);
+        for _ in 0..3 {
+            assert_eq!(asked(&shared, 1, 1, || 10), 1);
+        }
+        let raider = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                asked(&shared, 2, SIX, || 20);
+                (0..5).map(|_| asked(&shared, 2, 1, || 40)).sum::<u64>()
+            })
+        };
+        asked(&shared, 1, 1, || 20);
+        let at_40 = raider.join().unwrap() + (0..SIX).map(|_| asked(&shared, 2, 1, || 40)).sum::<u64>();
+        assert!(at_40 <= SIX, "{at_40}");
+    });
+}
+
 /// Raided at 10, and at 20 all is paid off: whoever sees that it is 20 sees that
 /// the reservoir isn't its own any more.
 #[test]
