@@ -111,4 +111,32 @@ mod tests {
         // Far below the 800 threads that there were.
         assert!(highest < 200, "{highest}");
     }
+
+    /// Other destructors of the thread may run before the number is returned, or after.
+    #[test]
+    fn a_thread_that_is_ending_gets_no_number() {
+        use std::sync::mpsc::{Sender, channel};
+
+        struct Probe(Sender<(u32, u32)>);
+        impl Drop for Probe {
+            fn drop(&mut self) {
+                self.0.send((current(), claim())).unwrap();
+            }
+        }
+        thread_local! {
+            static EARLY: Cell<Option<Probe>> = const { Cell::new(None) };
+            static LATE: Cell<Option<Probe>> = const { Cell::new(None) };
+        }
+        let (sender, receiver) = channel();
+        let id = std::thread::spawn(move || {
+            EARLY.set(Some(Probe(sender.clone())));
+            let id = claim();
+            LATE.set(Some(Probe(sender)));
+            id
+        });
+        let id = id.join().unwrap();
+        let mut seen: Vec<_> = receiver.iter().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [(id, id), (NOBODY, NOBODY)]);
+    }
 }
