@@ -11,49 +11,52 @@
 //!
 //! Before anything is refused, all reservoirs are *raided*, whoever holds them:
 //! each is closed, charged, and no longer withheld. What another thread's holds
-//! can't be got back for certain: to take a unit so that a raider is sure to see
-//! it, costs a swap or a fence for each unit (Attiya et al., *Laws of Order*,
-//! POPL 2011), half of what governor's whole check costs; and a unit that is given to both
-//! would break the bound. So another thread's reservoir is charged in full, and the
-//! raider's own for what was used. A thread that was raided finds it out at
-//! its next check, for it looks at the lease before it takes.
+//! can't be got back: to take a unit so that a raider is sure to see it, costs a
+//! swap or a fence for each unit (Attiya et al., *Laws of Order*, POPL 2011), half
+//! of what governor's whole check costs; and a unit that is given to both would
+//! break the bound. So another thread's reservoir is charged in full, and the
+//! raider's own for what was used. A thread that was raided finds it out at its
+//! next check, for it looks at the lease before it takes.
 //!
 //! # Why the bound holds
-//! The date of an admission is its reading of the clock, or, from a reservoir,
-//! the moment at which its thread saw that it holds the lease. Units from a
-//! reservoir are charged at a reading made after their date: a refill reads the
-//! clock after it has used them, a raid after it has taken the lease away. To
+//! The *date* of an admission is its reading of the clock, or, from a reservoir,
+//! the moment at which its thread saw that it holds the lease. (Caches are coherent: a
+//! look that is made after the lease was taken away sees that.) Units from a
+//! reservoir are charged at a reading that is made after their date: a refill reads
+//! the clock after they were used, a raid after it has taken the lease away. To
 //! be charged late is to be charged more, for time pays off debts.
 //!
-//! `withheld` covers each open reservoir: it is raised before a reservoir is
-//! opened and lowered after it was charged, and in between `tat` changes. So whoever
-//! loads first `tat` and then `withheld`, and swaps `tat`, fails if a reservoir was
-//! opened or charged in the meantime. Hence `debt + withheld <= capacity` after
-//! each change of `tat`.
+//! `withheld` covers each open reservoir: it is raised before one is opened and
+//! lowered after it was charged, and in between `tat` changes. So whoever loads
+//! `tat`, then `withheld`, and then swaps `tat`, fails if a reservoir was opened or
+//! charged in the meantime. Hence each change that admits something, at a
+//! reading `now`, leaves `tat <= now + capacity - withheld`.
 //!
-//! Now let a window `[a, b]` be given. Of the changes of `tat` that admit or charge
-//! something that is dated in the window, let `l` be the last whose own reading is
-//! `b` at most. All up to `l` charge `C`, at readings of `a` at least, so that
-//! `a + C <= tat` as in `gcra.rs`; and `tat <= b + capacity - withheld`. What is
-//! dated in the window and charged after `l`, or not yet, was used from reservoirs
-//! that are open at `l`, once each, for what is filled again is filled at a
-//! reading beyond `b`: it is at most what `l` found withheld. Together at most
-//! `capacity + (b - a)`. (A reservoir may be opened after `l` in the order of changes and
-//! yet at a reading before `a`. It was opened nearly full: then
-//! `C <= margin`, and that and all reservoirs are less than the capacity.)
+//! Now let a window `[a, b]` be given, and let `l` be the last change that admits
+//! something at a reading in it: a request of the bucket's, a refill or an opening.
+//! - What is dated in the window and charged up to `l` costs `C`, charged at
+//!   readings of `a` at least: `a + C <= tat <= b + capacity - withheld`, as in `gcra.rs`.
+//! - What is dated in the window and not charged by then, was used from reservoirs
+//!   that are open at `l`; and once from each, for to fill it again in time would be another
+//!   `l`. So it is at most what `l` found withheld.
+//!
+//! Together that is at most `capacity + (b - a)`. Where a thread was held up, a
+//! reservoir may be opened after `l` and yet at a reading before `a`; but
+//! it was opened by a bucket that owes at most the `margin`, so that `C <= margin`, and
+//! with all reservoirs that is less than the capacity. So it is without any `l`.
 //!
 //! # What it costs
 //! Units are charged late, or though they were not used: the bucket may refuse
-//! early. All reservoirs hold at most the `margin`: [`PART`] of the
+//! early. All reservoirs together hold at most the margin: a [`PART`]th of the
 //! burst, and what comes back in [`MOST_NANOS`].
 //! - After a pause in which the bucket fills, it lacks at most the margin, once.
 //! - A reservoir is opened, or changes hands, only while the bucket's debt is
 //!   within the margin: what was lost before is paid off by then but for that. So
-//!   losses don't add up: nothing is refused that an exact bucket would
-//!   allow whose burst is less by four margins: the debt at the last opening; what
-//!   was used before it and is charged after it; what is charged unused; and the same again for
-//!   a holder that charges while it is raided. (A thread that is held up in the
-//!   midst of a check until its reservoir has another holder, may spoil the
+//!   losses don't add up, and nothing is refused that an exact bucket would allow
+//!   whose burst is less by four margins: the debt at the last opening; what was
+//!   used before it and is charged after it; what is charged unused; and the same
+//!   again for a holder that refills while it is raided. (A thread that is held up
+//!   in the midst of a check until its reservoir has another holder, may spoil the
 //!   other's level; that is charged as used.)
 //! - A bucket that refuses has no reservoirs, and is exact.
 
@@ -67,8 +70,10 @@ use crate::gcra::debt;
 use crate::sync::{AtomicU64, Ordering};
 use crate::thread_id::{self, NOBODY};
 use one::{Holder, Lease, Reservoir};
+use request::{Reading, Taken};
 
 mod one;
+mod request;
 
 /// There are so many reservoirs at most.
 const MOST: usize = 64;
@@ -96,26 +101,6 @@ pub(crate) struct Reservoirs {
     size: u64,
     /// A debt of so many ticks is a small one.
     margin: u64,
-}
-
-/// What a check comes to, in two words; debts are in ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
-    Allowed { debt: u64 },
-    Refused { debt: u64 },
-    NeverFits,
-}
-
-impl Taken {
-    #[inline]
-    fn decision(self, bucket: &TokenBucket, units: u64) -> Decision {
-        match self {
-            Self::Allowed { debt } => Decision::allowed_by(bucket, debt),
-            // No overflow: what never fits has been told apart.
-            Self::Refused { debt } => Decision::refused_by(bucket, debt, bucket.interval().wrapping_mul(units)),
-            Self::NeverFits => Decision::never_fits(bucket),
-        }
-    }
 }
 
 impl Reservoirs {
@@ -359,34 +344,6 @@ impl Reservoirs {
     #[inline]
     fn home(&self, me: u32) -> &Reservoir {
         &self.each[me as usize & (self.each.len() - 1)]
-    }
-}
-
-/// The reading of the clock that dates a request.
-#[derive(Debug, Clone, Copy)]
-enum Reading {
-    /// By the limiter, which may make another.
-    Made(u64),
-    /// By the caller.
-    Given(u64),
-}
-
-impl Reading {
-    const fn ticks(self) -> u64 {
-        match self {
-            Self::Made(ticks) | Self::Given(ticks) => ticks,
-        }
-    }
-
-    const fn may_be_renewed(self) -> bool {
-        matches!(self, Self::Made(_))
-    }
-
-    fn renewed(self, now: &impl Fn() -> u64) -> Self {
-        match self {
-            Self::Made(_) => Self::Made(now()),
-            Self::Given(_) => self,
-        }
     }
 }
 
