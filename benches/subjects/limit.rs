@@ -18,16 +18,22 @@ const GENEROUS: u32 = 100_000_000;
 /// One that the most frequent keys use up.
 const SCARCE: u32 = 1_000;
 
-/// Direct and allowed: 10^9 a second, as many at once, so that no check is ever
-/// refused. Refused: 1 an hour, which has been taken. Keyed: 10^8 a second and
+/// Direct and allowed: 10^9 a second, as many at once or 1,000, so that no check is
+/// ever refused. Refused: 1 an hour, which has been taken. Keyed: 10^8 a second and
 /// 1,000 at once for each of 100,000 keys that were all seen before, so that none
 /// is refused; mixed: 1,000 a second, so that about half of the checks are.
-static CASES: [Case; 12] = [
+static CASES: [Case; 13] = [
     Case {
         name: "limit/direct-allow",
         ours: stanchion(stanchion::direct_allow),
         peer: governor(governor::direct_allow),
         others: &[leaky_bucket(leaky_bucket::direct_allow), ratelimit(ratelimit::direct_allow)],
+    },
+    Case {
+        name: "limit/direct-small-burst",
+        ours: stanchion(stanchion::direct_small_burst),
+        peer: governor(governor::direct_small_burst),
+        others: &[],
     },
     Case {
         name: "limit/direct-refuse",
@@ -61,7 +67,7 @@ static CASES: [Case; 12] = [
     },
     Case {
         name: "limit/floor",
-        ours: stanchion(stanchion::direct_allow),
+        ours: stanchion(stanchion::direct_small_burst),
         peer: Contestant { name: "clock+cas", start: floor::clock_and_swap },
         others: &[],
     },

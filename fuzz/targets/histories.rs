@@ -1,5 +1,6 @@
 //! Any quota and any history: no panic, no window beyond the bound, and the
-//! direct limiter, the keyed one and the store say the same.
+//! direct limiter, the keyed one and the store say the same; a direct one with
+//! reservoirs may say another thing, within the same bound.
 #![no_main]
 
 use std::time::Duration;
@@ -28,7 +29,8 @@ fuzz_target!(|input: Input| {
     let keyed = KeyedLimiter::<u8>::builder(quota).max_keys(1).clock(clock.clone()).build().expect("as the limiter");
     let store = MemoryRateStore::with_clock(64, clock.clone());
     let limit = RateLimit::new("fuzz", bucket);
-    let mut admissions = Admissions::default();
+    let with_reservoirs = Limiter::builder(quota).clock(clock.clone()).build().expect("as the limiter");
+    let (mut admissions, mut from_reservoirs) = (Admissions::default(), Admissions::default());
     for (pause, cost, scaled) in input.requests.into_iter().take(200) {
         // A pause as it is, or in intervals.
         let unit = if scaled { bucket.interval_duration() } else { Duration::from_nanos(1) };
@@ -39,7 +41,8 @@ fuzz_target!(|input: Input| {
             break;
         }
         let cost = u64::from(cost);
-        let decision = limiter.check_n(cost);
+        // At a time that is handed in, no reservoir is used.
+        let decision = limiter.check_at(clock.now(), cost);
         assert_eq!(keyed.check_n(&7, cost), decision);
         let stored = store.decide(RateRequest::single(b"key", cost, &limit)).ready().expect("in memory");
         assert_eq!(stored.expect("in memory"), decision);
@@ -47,6 +50,10 @@ fuzz_target!(|input: Input| {
         if decision.allowed() {
             admissions.push(clock.now().as_nanos(), cost);
         }
+        if with_reservoirs.check_n(cost).allowed() {
+            from_reservoirs.push(clock.now().as_nanos(), cost);
+        }
     }
+    from_reservoirs.assert_bound(input.count, period, input.burst);
     admissions.assert_bound(input.count, period, input.burst);
 });

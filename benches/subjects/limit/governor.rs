@@ -32,6 +32,14 @@ pub(super) fn direct_allow() -> Run {
     })
 }
 
+pub(super) fn direct_small_burst() -> Run {
+    let quota = Quota::per_second(units(1_000_000_000)).allow_burst(units(1_000));
+    let limiter = RateLimiter::direct(quota);
+    runs::one_thread(move || {
+        black_box(limiter.check().is_ok());
+    })
+}
+
 pub(super) fn direct_refuse() -> Run {
     let quota = Quota::with_period(Duration::from_secs(3600)).expect("not 0");
     let limiter = RateLimiter::direct(quota);

@@ -21,6 +21,14 @@ pub(super) fn direct_allow() -> Run {
     })
 }
 
+/// A burst that is too small for reservoirs, and a rate that is never used up.
+pub(super) fn direct_small_burst() -> Run {
+    let limiter = Limiter::per_second(1_000_000_000).burst(1_000).build().expect("a valid quota");
+    runs::one_thread(move || {
+        black_box(limiter.check().allowed());
+    })
+}
+
 pub(super) fn direct_refuse() -> Run {
     let limiter = Limiter::new(Quota::new(1, Duration::from_secs(3600))).expect("a valid quota");
     assert!(limiter.check().allowed() && !limiter.check().allowed());

@@ -21,6 +21,18 @@ impl TatCell {
         Self(AtomicU64::new(now))
     }
 
+    /// The state, for an executor with conditions of its own.
+    pub(crate) fn load(&self) -> u64 {
+        // Acquire, as in `swap`.
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Replaces the state that was seen, or returns what it is instead.
+    pub(crate) fn swap(&self, seen: u64, next: u64) -> Result<(), u64> {
+        // AcqRel: whoever sees the change sees what was written before it.
+        self.0.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire).map(drop)
+    }
+
     /// Takes `cost` ticks at a reading of the clock, if they are there; `again`
     /// reads it once more, should the state be impossible.
     #[inline]

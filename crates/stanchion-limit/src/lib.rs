@@ -60,6 +60,9 @@
 //! That is one token bucket. Other algorithms, several quotas and tiers are behind a short lock, and
 //! take room for each key as it comes.
 //!
+//! A [`Limiter`] with a [generous burst](Limiter#a-generous-burst) does neither for most
+//! checks: each thread takes from a reservoir of its own. The bound is the same.
+//!
 //! # How many at a time
 //! Rate limits count calls; these count what is under way. All are [`Gate`]s, and
 //! say what they promise in their first line.
@@ -106,10 +109,12 @@ mod memory;
 mod outage;
 mod quota;
 mod reservation;
+mod reservoir;
 mod shed;
 mod state;
 mod sync;
 mod table;
+mod thread_id;
 #[cfg(feature = "random")]
 mod throttle;
 mod trace;

@@ -12,7 +12,6 @@ use stanchion_core::{
 
 pub use builder::LimiterBuilder;
 
-use crate::cell::TatCell;
 use crate::gcra;
 use crate::ledger::{Asked, Ledger};
 use crate::limit::Limit;
@@ -20,6 +19,7 @@ use crate::limit::Limit;
 use crate::line::{Line, Wait};
 use crate::quota::Quotas;
 use crate::reservation::{Reservation, TakesBack};
+use crate::reservoir::Reservoirs;
 use crate::state::Now;
 use crate::trace::Reporter;
 #[cfg(feature = "tokio")]
@@ -32,6 +32,26 @@ use stanchion_core::{RejectionKind, Verdict};
 /// Share it by reference or in an [`Arc`](std::sync::Arc). A check of a token bucket reads the
 /// clock once and swaps one number; it never waits and never allocates. Other limits are
 /// behind a short lock.
+///
+/// # A generous burst
+/// From a burst of 4,096 on, and of 1,024 for each core, most checks do neither if the
+/// rate is at least 1,600 a second for each core. (Cores count in powers of two, and up to 64.)
+/// A little of the burst then lies in *reservoirs*, one for each thread: 16
+/// to 32 units each, all together at most 1/64 of the burst and what comes back in 10 ms. The
+/// bound stays as it is, and before anything is refused the reservoirs are
+/// emptied into the bucket again. What it costs:
+/// - What other threads' reservoirs hold can't be got back for certain, and counts as
+///   used; what a thread has used of its own is dated when the reservoir is used up, or
+///   emptied. So a burst may be refused early: after a pause, by what
+///   reservoirs hold; and in any case nothing is refused that a limiter
+///   would allow whose burst is less by 1/16, or by what comes back in 40 ms, whichever is
+///   less. Refused once, it is exact until the bucket is nearly full again.
+/// - [`remaining`](Decision::remaining) and [`reset_after`](Decision::reset_after) of a
+///   check that was answered from a reservoir go by what was known when it was last filled:
+///   its own units are counted since, other threads' and the passing of time are
+///   not. A refusal's numbers are exact.
+/// - It takes 128 bytes for each core. A thread's first check gives the thread a number,
+///   which takes a lock and may allocate.
 ///
 /// ```
 /// use stanchion_limit::{Limiter, Quota, Verdict};
@@ -79,7 +99,7 @@ pub struct Limiter {
 #[derive(Debug)]
 enum States {
     /// One token bucket, without a lock; and the ticks that were given back in all.
-    Bucket { cell: TatCell, bucket: TokenBucket, returned: Mutex<u64> },
+    Bucket { cell: Reservoirs, bucket: TokenBucket, returned: Mutex<u64> },
     /// Anything else.
     Ledger(Mutex<Ledger>),
 }
@@ -102,25 +122,27 @@ impl Limiter {
     /// Takes `cost` units, or none. A cost of 0 only looks.
     #[inline]
     pub fn check_n(&self, cost: u64) -> Decision {
-        self.take(|| self.clock.now(), cost, || self.now_again())
+        let decision = match &self.states {
+            States::Bucket { cell, bucket, .. } if self.nobody_waits() => {
+                cell.take(bucket, cost, || self.ticks(bucket)).granting(cost)
+            }
+            _ => self.take_behind(None, cost),
+        };
+        self.reporter.decided(&decision);
+        decision
     }
 
     /// The same at a time that the caller has read already, from the clock of
     /// this limiter. A time before that of an earlier check may be refused, and
-    /// never admits more.
+    /// never admits more. It takes from no reservoir, so that what it
+    /// admits is dated as told; what lies in reservoirs counts as used.
     #[inline]
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
-        self.take(|| now, cost, || None)
-    }
-
-    #[inline]
-    fn take(&self, now: impl Fn() -> Moment, cost: u64, again: impl Fn() -> Option<u64>) -> Decision {
         let decision = match &self.states {
-            States::Bucket { cell, bucket, .. } if self.nobody_waits() => match bucket.cost(cost) {
-                Some(ticks) => cell.take(bucket, gcra::ticks(bucket, now()), ticks, again).granting(cost),
-                None => Decision::never_fits(bucket),
-            },
-            _ => self.take_behind(now(), cost),
+            States::Bucket { cell, bucket, .. } if self.nobody_waits() => {
+                cell.take_at(bucket, cost, gcra::ticks(bucket, now), || self.ticks(bucket)).granting(cost)
+            }
+            _ => self.take_behind(Some(now), cost),
         };
         self.reporter.decided(&decision);
         decision
@@ -128,9 +150,13 @@ impl Limiter {
 
     /// Takes units of anything but a bucket before which nobody waits.
     #[inline(never)]
-    fn take_behind(&self, now: Moment, cost: u64) -> Decision {
+    fn take_behind(&self, at: Option<Moment>, cost: u64) -> Decision {
         if self.nobody_waits() || cost == 0 {
-            return self.ask_at(Ask::Exactly, cost, |_| self.time_at(now)).0;
+            let now = |clock: &Clock| {
+                let now = Now::read(clock, self.rules());
+                at.map_or(now, |moment| Now { moment, ..now })
+            };
+            return self.ask_at(Ask::Exactly, cost, now).0;
         }
         self.behind_the_line(cost)
     }
@@ -229,8 +255,7 @@ impl Limiter {
             States::Bucket { cell, bucket, returned } => {
                 // Before anything is taken: what is given back after that counts against it.
                 let returned = *returned.lock().unwrap_or_else(PoisonError::into_inner);
-                let (plan, tat) = cell.ask(bucket, ask, units, || gcra::ticks(bucket, now(&self.clock).moment));
-                let decision = plan.decision(bucket);
+                let (decision, tat) = cell.ask(bucket, ask, units, || gcra::ticks(bucket, now(&self.clock).moment));
                 (decision, Receipt::new(decision.granted(), vec![[tat, returned]]))
             }
             States::Ledger(ledger) => {
@@ -243,11 +268,6 @@ impl Limiter {
         }
     }
 
-    /// A reading of the caller's, with the time of day.
-    fn time_at(&self, moment: Moment) -> Now {
-        Now { moment, ..Now::read(&self.clock, self.rules()) }
-    }
-
     fn ids(&self) -> impl Iterator<Item = Asked<'_>> + Clone {
         (0..).zip(self.rules()).map(|(id, rule)| Asked { id, rule })
     }
@@ -256,14 +276,10 @@ impl Limiter {
         self.limits.iter().map(RateLimit::rule)
     }
 
-    /// The time in ticks, for the rare occasion that it is wanted twice.
-    #[cold]
-    #[inline(never)]
-    fn now_again(&self) -> Option<u64> {
-        match &self.states {
-            States::Bucket { bucket, .. } => Some(gcra::ticks(bucket, self.clock.now())),
-            States::Ledger(_) => None,
-        }
+    /// The time in a bucket's ticks.
+    #[inline]
+    fn ticks(&self, bucket: &TokenBucket) -> u64 {
+        gcra::ticks(bucket, self.clock.now())
     }
 
     /// What it is called in rejections and telemetry.
@@ -271,7 +287,8 @@ impl Limiter {
         self.reporter.name().as_str()
     }
 
-    /// How it stands now. Takes nothing.
+    /// How it stands now, for this thread: what it could take at once. Takes
+    /// nothing. What lies in other threads' reservoirs counts as used.
     pub fn snapshot(&self) -> LimiterSnapshot {
         let decision = self.look();
         LimiterSnapshot {
@@ -361,8 +378,7 @@ impl TakesBack for Limiter {
             States::Bucket { cell, bucket, returned } => {
                 let Some(mark) = receipt.marks().first() else { return 0 };
                 let mut returned = returned.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = || gcra::ticks(bucket, self.clock.now());
-                let ticks = cell.give_back(bucket, *mark, *returned, units, now);
+                let ticks = cell.give_back(bucket, *mark, *returned, units, || self.ticks(bucket));
                 *returned = returned.wrapping_add(ticks);
                 ticks / bucket.interval()
             }

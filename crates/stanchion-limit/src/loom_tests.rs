@@ -8,6 +8,7 @@ use loom::thread;
 use stanchion_core::{Decision, TokenBucket, Verdict};
 
 use crate::cell::TatCell;
+use crate::reservoir::Reservoirs;
 use crate::table::{SLOTS, Table, WhenFull};
 
 /// `burst` at once, one more each nanosecond.
@@ -209,5 +210,170 @@ fn loom_nobody_pays_on_anothers_account() {
         let newcomer = newcomer.join().unwrap();
         // Two tokens for whoever has the slot, and none of them for the other.
         assert_eq!(allowed(newcomer), if owner.allowed() { 0 } else { 2 });
+    });
+}
+
+/// A clock that all see go forward at once: the fences make its readings one
+/// order with what is done before and after them, as real time is.
+struct Time(loom::sync::atomic::AtomicU64);
+
+impl Time {
+    fn at(now: u64) -> Arc<Self> {
+        Arc::new(Self(loom::sync::atomic::AtomicU64::new(now)))
+    }
+
+    fn read(&self) -> u64 {
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+        let now = self.0.load(loom::sync::atomic::Ordering::SeqCst);
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+        now
+    }
+
+    fn set(&self, now: u64) {
+        self.0.store(now, loom::sync::atomic::Ordering::SeqCst);
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// Six at once, of which two lie in each reservoir that is open.
+const SIX: u64 = 6;
+
+fn reservoirs(count: usize) -> Arc<Reservoirs> {
+    // Opened while the bucket owes two at most.
+    Arc::new(Reservoirs::with(10, count, 2, 2))
+}
+
+fn asked(reservoirs: &Reservoirs, thread: u32, units: u64, now: impl Fn() -> u64) -> u64 {
+    if reservoirs.take_by(&bucket(SIX), thread, units, now).allowed() { units } else { 0 }
+}
+
+/// At one moment no more than the burst is admitted, whoever opens, refills and
+/// raids; and some time later all of it is there again.
+fn check_the_burst(count: usize, theirs: (u32, &'static [u64]), ours: (u32, &'static [u64])) {
+    explore(move || {
+        let shared = reservoirs(count);
+        let all = |shared: &Reservoirs, (thread, costs): (u32, &[u64])| -> u64 {
+            costs.iter().map(|units| asked(shared, thread, *units, || 10)).sum()
+        };
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || all(&shared, theirs))
+        };
+        let taken = all(&shared, ours) + other.join().unwrap();
+        let rest: u64 = (0..SIX).map(|_| asked(&shared, 1, 1, || 10)).sum();
+        assert!(taken + rest <= SIX, "{taken} and {rest}");
+        // Nothing is charged but what somebody may have had; a raider and a
+        // holder may have charged the same.
+        assert_eq!(asked(&shared, 1, 1, || 10), 0);
+        assert_eq!(shared.withheld(), 0);
+        assert_eq!(asked(&shared, 2, SIX, || 10 + 2 * SIX), SIX);
+        assert_eq!(asked(&shared, 2, 1, || 10 + 2 * SIX), 0);
+    });
+}
+
+#[test]
+fn loom_a_reservoir_is_opened_beside_one_who_takes_nearly_all() {
+    check_the_burst(1, (1, &[1, 1, 1]), (2, &[5]));
+}
+
+#[test]
+fn loom_two_open_reservoirs_of_their_own() {
+    check_the_burst(2, (1, &[1, 1, 1]), (2, &[1, 1, 1]));
+}
+
+#[test]
+fn loom_two_share_a_reservoir() {
+    check_the_burst(1, (1, &[1, 1, 1]), (2, &[1, 1]));
+}
+
+#[test]
+fn loom_two_raid_each_other() {
+    check_the_burst(2, (1, &[1, 5]), (2, &[1, 5]));
+}
+
+#[test]
+fn loom_a_holder_refills_while_it_is_raided() {
+    check_the_burst(1, (1, &[1, 1, 1, 1]), (2, &[5, 1]));
+}
+
+#[test]
+fn loom_a_raider_lowers_nothing_that_it_has_not_charged() {
+    check_the_burst(1, (1, &[1, 1, 1, 5]), (2, &[4]));
+}
+
+/// The reservoir is taken away while its holder may use it. What the holder uses
+/// at 20 is charged at 20, or the raider would have all of the burst then.
+#[test]
+fn loom_a_raid_charges_no_earlier_than_what_it_charges_was_used() {
+    explore(|| {
+        let (shared, time) = (reservoirs(1), Time::at(10));
+        assert_eq!(asked(&shared, 1, 1, || 10), 1);
+        let raider = {
+            let (shared, time) = (shared.clone(), time.clone());
+            thread::spawn(move || {
+                // What it is allowed is dated by the last reading that it makes.
+                let date = std::cell::Cell::new(0);
+                let read = || {
+                    date.set(time.read());
+                    date.get()
+                };
+                let mut at_20 = 0;
+                for _ in 0..2 {
+                    let taken = asked(&shared, 2, SIX, read);
+                    at_20 += if date.get() == 20 { taken } else { 0 };
+                }
+                at_20
+            })
+        };
+        time.set(20);
+        let ours = asked(&shared, 1, 1, || time.read());
+        let theirs = raider.join().unwrap();
+        assert!(ours + theirs <= SIX, "{ours} and {theirs}");
+    });
+}
+
+/// A holder that refills is raided in the midst of it, and the reservoir is
+/// another's before it goes on.
+#[test]
+fn loom_a_refill_that_comes_late_fills_nobody_elses() {
+    explore(|| {
+        let shared = reservoirs(1);
+        for _ in 0..3 {
+            assert_eq!(asked(&shared, 1, 1, || 10), 1);
+        }
+        let raider = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                asked(&shared, 2, SIX, || 20);
+                (0..5).map(|_| asked(&shared, 2, 1, || 40)).sum::<u64>()
+            })
+        };
+        asked(&shared, 1, 1, || 20);
+        let at_40 = raider.join().unwrap() + (0..SIX).map(|_| asked(&shared, 2, 1, || 40)).sum::<u64>();
+        assert!(at_40 <= SIX, "{at_40}");
+    });
+}
+
+/// Raided at 10, and at 20 all is paid off: whoever sees that it is 20 sees that
+/// the reservoir isn't its own any more.
+#[test]
+fn loom_nothing_is_taken_from_a_reservoir_after_it_was_raided() {
+    explore(|| {
+        let (shared, time) = (reservoirs(1), Time::at(10));
+        assert_eq!(asked(&shared, 1, 1, || 10), 1);
+        let raider = {
+            let (shared, time) = (shared.clone(), time.clone());
+            thread::spawn(move || {
+                assert_eq!(asked(&shared, 2, SIX, || 10), 0);
+                time.set(20);
+                asked(&shared, 2, SIX, || 20)
+            })
+        };
+        let now = time.read();
+        let ours = asked(&shared, 1, 1, || time.read());
+        let theirs = raider.join().unwrap();
+        if now == 20 {
+            assert!(ours + theirs <= SIX, "{ours} and {theirs}");
+        }
     });
 }

@@ -15,6 +15,27 @@ fn a_check_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
+/// From a reservoir, to refill it, to raid it and to be refused.
+#[test]
+fn a_check_of_a_generous_limit_allocates_nothing() {
+    let quota = Quota::per_second(1_000_000).burst(10_000);
+    let clock = stanchion_limit::ManualClock::new();
+    // The first of all such checks in a thread gives it a number, and enlists it with
+    // those that do something when it ends: that may allocate.
+    let another = Limiter::builder(quota).clock(clock.clone()).build().unwrap();
+    let first = measure(|| assert!(another.check().allowed()));
+    assert!(first.count_total <= 1, "{}", first.count_total);
+    let limiter = Limiter::builder(quota).clock(clock).build().unwrap();
+    let counted = measure(|| {
+        for _ in 0..5_000 {
+            assert!(limiter.check().allowed());
+        }
+        assert!(limiter.check_n(5_000).allowed());
+        assert!(!limiter.check().allowed());
+    });
+    assert_eq!(counted.count_total, 0);
+}
+
 #[test]
 fn a_keyed_check_allocates_nothing_for_a_new_key_neither() {
     let limiter = KeyedLimiter::<str>::builder(Quota::per_hour(1)).max_keys(100).build().unwrap();

@@ -56,6 +56,41 @@ proptest! {
         prop_assert!(broken.is_none(), "{broken:?}");
     }
 
+    /// The same with bursts that are generous enough for reservoirs. What
+    /// is refused too early is so by no more than is stated.
+    #[test]
+    fn no_window_exceeds_a_generous_burst(
+        burst in 4_096..10_000_u64,
+        interval in 50..20_000_u64,
+        history in prop::collection::vec((0..10_u32, 0..1_000_u64, 1..100_u64), 1..400),
+    ) {
+        let period = Duration::from_nanos(interval);
+        let clock = ManualClock::new();
+        let limiter = Limiter::builder(Quota::new(1, period).burst(burst)).clock(clock.clone()).build().unwrap();
+        let mut admissions = Admissions::default();
+        // What an exact limiter would owe, in nanoseconds; and how much less than the burst is stated.
+        let (mut owed, slack) = (0, burst * interval / 16);
+        for (kind, pause, units) in history {
+            // Mostly nothing or a little; now and then what fills the bucket up to the reservoirs.
+            let (pause, units) = match kind {
+                0 => (pause * interval * burst / 500, units),
+                1 => (pause * interval / 100, units * burst / 100),
+                _ => (pause * interval / 1_000, units.saturating_sub(80).max(1)),
+            };
+            clock.advance(Duration::from_nanos(pause));
+            owed = u64::saturating_sub(owed, pause);
+            let decision = limiter.check_n(units);
+            if decision.allowed() {
+                admissions.push(clock.now().as_nanos(), units);
+                owed += units * interval;
+            } else {
+                prop_assert!(owed + units * interval + slack > burst * interval, "{units} refused, {owed} ns owed");
+            }
+        }
+        let broken = admissions.broken_window(1, period, burst);
+        prop_assert!(broken.is_none(), "{broken:?}");
+    }
+
     /// A refusal's `retry_after` is exact: a nanosecond earlier is too early.
     #[test]
     fn retry_after_is_exact((count, period, burst) in quotas(), cost in 1..40_u64) {
@@ -127,6 +162,95 @@ fn threads_with_readings_out_of_order_never_exceed_it() {
         histories.iter().flatten().for_each(|&(now, cost)| admissions.push(now, cost));
         assert!(admissions.len() > 100, "too little was admitted to show anything: {}", admissions.len());
         admissions.assert_bound(count, period, burst);
+    }
+}
+
+/// All at one moment: never more than the burst, and never less than it by more
+/// than is stated, though each thread has a reservoir of its own.
+#[test]
+fn threads_share_a_generous_burst_to_the_last_unit() {
+    for threads in [1, 2, 4, 7] {
+        let clock = ManualClock::new();
+        let burst = 8_192;
+        let limiter = Limiter::builder(Quota::per_second(1_000_000).burst(burst)).clock(clock.clone()).build().unwrap();
+        let at_once = |limiter: &Limiter| -> u64 {
+            let barrier = Barrier::new(threads);
+            let count = || {
+                barrier.wait();
+                std::iter::repeat_with(|| limiter.check().allowed()).take_while(|allowed| *allowed).count()
+            };
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..threads).map(|_| scope.spawn(count)).collect();
+                all.into_iter().map(|thread| u64::try_from(thread.join().unwrap()).unwrap()).sum()
+            })
+        };
+        for _ in 0..50 {
+            let admitted = at_once(&limiter);
+            let least = if threads == 1 { burst } else { burst - burst / 64 };
+            assert!((least..=burst).contains(&admitted), "{admitted} by {threads}");
+            // Refused to each: nobody has anything left, and then all of it comes back.
+            assert!(!limiter.check().allowed());
+            clock.advance(Duration::from_micros(burst - 1));
+            assert!(!limiter.check_n(burst).allowed());
+            // What a raider and a holder have both charged takes a little longer.
+            clock.advance(Duration::from_micros(1 + burst / 64));
+            assert_eq!(limiter.check_n(0).remaining(), burst);
+        }
+    }
+}
+
+/// Threads turn the clock, a little with each check and much now and then, so
+/// that reservoirs are opened, refilled and raided all the time. An admission is
+/// dated between two readings.
+#[test]
+fn threads_with_reservoirs_never_exceed_it() {
+    const BURST: u64 = 4_096;
+    const INTERVAL: u64 = 1_000;
+    let clock = ManualClock::at(Moment::from_nanos(1 << 40));
+    let quota = Quota::new(1, Duration::from_nanos(INTERVAL)).burst(BURST);
+    let limiter = Limiter::builder(quota).clock(clock.clone()).build().unwrap();
+    let barrier = Barrier::new(4);
+    let histories: Vec<Vec<(u64, u64, u64)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4_u64)
+            .map(|thread| {
+                let (clock, limiter, barrier) = (&clock, &limiter, &barrier);
+                scope.spawn(move || {
+                    let mut random = thread + 1;
+                    barrier.wait();
+                    let check = |_| {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        let (turn, cost) = match random >> 54 {
+                            // The bucket fills, but for a little.
+                            0 => (INTERVAL * BURST, 1),
+                            1..4 => (0, BURST / 8),
+                            4 => (0, BURST),
+                            _ => (INTERVAL / 8, 1 + (random >> 40) % 2),
+                        };
+                        clock.advance(Duration::from_nanos(turn));
+                        let before = clock.now().as_nanos();
+                        let allowed = limiter.check_n(cost).allowed();
+                        allowed.then(|| (before, clock.now().as_nanos(), cost))
+                    };
+                    (0..6_000).filter_map(check).collect()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut by_end: Vec<_> = histories.into_iter().flatten().collect();
+    by_end.sort_unstable_by_key(|(_, end, _)| *end);
+    let total: u64 = by_end.iter().map(|(_, _, cost)| cost).sum();
+    assert!(total > 4 * BURST, "too little was admitted to show anything: {total}");
+    let mut begins: Vec<_> = by_end.iter().map(|(begin, _, _)| *begin).collect();
+    begins.sort_unstable();
+    begins.dedup();
+    for begin in begins {
+        let mut admitted = 0;
+        for (_, end, cost) in by_end.iter().filter(|(before, _, _)| *before >= begin) {
+            admitted += cost;
+            let most = BURST + (end - begin) / INTERVAL;
+            assert!(admitted <= most, "{admitted} in [{begin}, {end}], where {most} may be");
+        }
     }
 }
 

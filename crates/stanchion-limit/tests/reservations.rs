@@ -115,6 +115,43 @@ proptest! {
         }
     }
 
+    /// The same where part of the burst lies in reservoirs: single checks from those, all else in
+    /// portions that come to the end of the burst.
+    #[test]
+    fn no_window_exceeds_a_generous_bound(history in histories(), nanos in 50..2_000_u64) {
+        let period = Duration::from_nanos(nanos);
+        let quota = Quota::new(1, period).burst(4_096).overdraft(900);
+        let clock = ManualClock::new();
+        let limiter = Limiter::builder(quota).clock(clock.clone()).build().unwrap();
+        let mut admissions = Admissions::default();
+        let mut open: Vec<(u64, Reservation<'_>)> = Vec::new();
+        for (pause, step) in history {
+            clock.advance(Duration::from_nanos(pause * 40));
+            let now = clock.now().as_nanos();
+            match step {
+                Step::Check(count) => {
+                    let admitted = (0..count * 7).filter(|_| limiter.check().allowed()).count();
+                    admissions.push(now, admitted as u64);
+                }
+                Step::Charge(cost) => admissions.push(now, limiter.charge(cost * 300).granted()),
+                Step::Reserve(units) => open.extend(limiter.reserve(units * 300).ok().map(|reservation| (now, reservation))),
+                Step::Settle(which, share) if !open.is_empty() => {
+                    let (taken, reservation) = open.swap_remove(which.index(open.len()));
+                    let kept = reservation.units() * u64::from(share) / 255;
+                    reservation.keep_only(kept).unwrap();
+                    admissions.push(taken, kept);
+                }
+                Step::Settle(..) => admissions.push(now, limiter.take_up_to(700).granted()),
+            }
+        }
+        for (taken, reservation) in open {
+            admissions.push(taken, reservation.units());
+            reservation.keep();
+        }
+        let broken = admissions.broken_window(1, period, 4_096 + 900);
+        prop_assert!(broken.is_none(), "{broken:?}");
+    }
+
     /// With nobody else about, what was given back was never taken.
     #[test]
     fn alone_it_is_as_if_it_had_not_been_taken(

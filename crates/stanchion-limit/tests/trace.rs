@@ -104,6 +104,16 @@ fn every_decision_is_counted_and_every_refusal_is_an_event() {
     assert_eq!(events.count("verdict=Refused"), 3);
 }
 
+#[test]
+fn what_comes_from_a_reservoir_is_counted_too() {
+    let (counters, _) = reported(|| {
+        let clock = stanchion_limit::ManualClock::new();
+        let limiter = Limiter::per_second(1_000_000).burst(10_000).name("fast").clock(clock).build().unwrap();
+        assert!((0..1_000).all(|_| limiter.check().allowed()));
+    });
+    assert_eq!(counters.count("stanchion_limit_decisions_total limiter=fast verdict=allowed"), 1_000);
+}
+
 struct Away;
 
 impl RateStore for Away {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use stanchion_core::{Clock, ConfigError, Gate, IntoGate, Name, RateLimit};
 
 use super::{Limiter, States};
-use crate::cell::TatCell;
 use crate::ledger::Ledger;
 #[cfg(feature = "tokio")]
 use crate::line::Line;
 use crate::quota::Quotas;
+use crate::reservoir::Reservoirs;
 use crate::table::WhenFull;
 use crate::trace::Reporter;
 use crate::{Quota, gcra};
@@ -130,7 +130,7 @@ impl LimiterBuilder {
         let clock = self.clock.unwrap_or_default();
         let states = match limits.first().and_then(RateLimit::bucket) {
             Some(bucket) if limits.len() == 1 => States::Bucket {
-                cell: TatCell::full(gcra::ticks(bucket, clock.now())),
+                cell: Reservoirs::full(bucket, gcra::ticks(bucket, clock.now())),
                 bucket: *bucket,
                 returned: Mutex::new(0),
             },
