@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loom::sync::Arc;
 use loom::thread;
-use stanchion_core::{Decision, TokenBucket, Verdict};
+use stanchion_core::{Ask, Decision, TokenBucket, Verdict};
 
 use crate::cell::TatCell;
 use crate::reservoir::Reservoirs;
@@ -289,6 +289,62 @@ fn loom_two_share_a_reservoir() {
 #[test]
 fn loom_two_raid_each_other() {
     check_the_burst(2, (1, &[1, 5]), (2, &[1, 5]));
+}
+
+/// Who asks for as much as is there goes around the reservoirs, whoever opens and refills them.
+#[test]
+fn loom_who_asks_otherwise_never_gets_what_lies_in_a_reservoir() {
+    explore(|| {
+        let shared = reservoirs(1);
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || (0..3).map(|_| asked(&shared, 1, 1, || 10)).sum::<u64>())
+        };
+        let ours: u64 =
+            [4, 3].map(|units| shared.ask_by(&bucket(SIX), 2, Ask::UpTo, units, || 10).0.granted()).iter().sum();
+        let theirs = other.join().unwrap();
+        let rest: u64 = (0..SIX).map(|_| asked(&shared, 1, 1, || 10)).sum();
+        assert!(ours + theirs + rest <= SIX, "{ours}, {theirs} and {rest}");
+    });
+}
+
+/// What is given back while another takes is not given twice.
+#[test]
+fn loom_units_come_back_once() {
+    explore(|| {
+        let cell = Arc::new(TatCell::full(10));
+        let (_, tat) = cell.ask(&bucket(2), Ask::Exactly, 2, || 10);
+        let other = {
+            let cell = cell.clone();
+            thread::spawn(move || [(); 2].map(|()| cell.take(&bucket(2), 10, 1, || None)))
+        };
+        let back = cell.give_back(&bucket(2), [tat, 0], 0, 2, || 10);
+        let again = cell.give_back(&bucket(2), [tat, 0], back, 2, || 10);
+        let others = allowed(other.join().unwrap());
+        assert_eq!((back, again), (2, 0));
+        let rest = allowed((0..3).map(|_| cell.take(&bucket(2), 10, 1, || None)));
+        assert_eq!(others + rest, 2);
+    });
+}
+
+/// The same in the table.
+#[test]
+fn loom_units_of_a_key_come_back_once() {
+    explore(|| {
+        let table = Arc::new(Table::with_sets(1, WhenFull::Refuse));
+        let now = || 10;
+        let (decision, mark) = table.ask(7, &bucket(3), Ask::Exactly, 3, now);
+        assert!(decision.allowed());
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.take(7, &bucket(3), 1, now, || None))
+        };
+        let back = table.give_back(7, &bucket(3), mark, 2, now);
+        let others = allowed([other.join().unwrap()]);
+        assert_eq!(back, 2);
+        let rest = allowed((0..3).map(|_| table.take(7, &bucket(3), 1, now, || None)));
+        assert_eq!(others + rest, 2);
+    });
 }
 
 #[test]

@@ -170,7 +170,19 @@ impl Reservoirs {
             let (plan, tat) = self.cell.ask(bucket, ask, units, now);
             return (plan.decision(bucket), tat);
         }
-        self.raid(&self.each, bucket, thread_id::current(), &now);
+        self.ask_by(bucket, thread_id::current(), ask, units, now)
+    }
+
+    /// The same by the thread of this number, where there are reservoirs.
+    pub(crate) fn ask_by(
+        &self,
+        bucket: &TokenBucket,
+        me: u32,
+        ask: Ask,
+        units: u64,
+        now: impl Fn() -> u64,
+    ) -> (Decision, u64) {
+        self.raid(&self.each, bucket, me, &now);
         let mut tat = self.cell.load();
         loop {
             // Others may have opened theirs again. As in `take_or_raid`, what they withhold is owed.

@@ -251,6 +251,14 @@ fn what_has_dripped_in_meanwhile_is_not_given_back_on_top() {
     }
 }
 
+#[test]
+fn all_of_a_generous_burst_can_be_asked_for() {
+    let limiter = Limiter::builder(Quota::per_second(100_000).burst(8_192)).clock(ManualClock::new()).build().unwrap();
+    assert!((0..10).all(|_| limiter.check().allowed()));
+    assert_eq!(limiter.take_up_to(10_000).granted(), 8_182);
+    assert!(!limiter.check().allowed());
+}
+
 /// Threads that reserve, keep and give back at readings of their own.
 #[test]
 fn threads_that_give_back_never_break_the_bound() {

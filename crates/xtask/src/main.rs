@@ -145,7 +145,7 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
-    for example in ["limiter", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive"] {
+    for example in ["limiter", "limiter_redis", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive"] {
         cargo(&["run", "--quiet", "--example", example])?;
     }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
