@@ -3,7 +3,7 @@
 //!
 //! A state is as the last admission left it, however late it is: what it is worth at a
 //! moment is worked out when somebody asks, and nothing but an admission, units that are given
-//! back and the cut of law 6 change it. So a refusal leaves no trace, here as on Redis.
+//! back, and the cut of law 6 change it. So a refusal leaves no trace, here as on Redis.
 //!
 //! # Giving back
 //! A bucket's admission that is undone can't just be subtracted. Had it not been, the
@@ -249,24 +249,29 @@ impl State {
                 let reading = gcra::ticks(bucket, now.moment);
                 let ticks = returnable(bucket, reading, mark[0], state.returned, units).min(debt);
                 state.returned = state.returned.wrapping_add(ticks);
-                *state = state.owing(bucket, now.moment, debt - ticks);
+                *state = if ticks == debt { Bucket::default() } else { state.owing(bucket, now.moment, debt - ticks) };
                 ticks / bucket.interval()
             }
             (Kind::Fixed(state), _) => {
-                *state = state.at(time);
-                match state.used {
-                    0 => units,
-                    used if state.end == mark[0][0] => {
-                        let back = units.min(used);
-                        state.used -= back;
-                        back
-                    }
-                    _ => 0,
+                let kept = state.at(time);
+                let back = if kept.end == mark[0][0] { units.min(kept.used) } else { 0 };
+                match (kept.used, back) {
+                    (0, _) => return units,
+                    (_, 0) => {}
+                    (used, _) => *state = Fixed { used: used - back, ..kept },
                 }
+                back
             }
             (Kind::Counter(state), RateRule::SlidingCounter(counter)) => {
-                *state = state.at(counter, time);
-                if state.previous + state.current == 0 { units } else { state.give_back(mark[0], units) }
+                let mut kept = state.at(counter, time);
+                if kept.is_empty() {
+                    return units;
+                }
+                let back = kept.give_back(mark[0], units);
+                if back > 0 {
+                    *state = kept;
+                }
+                back
             }
             (Kind::Log(state), RateRule::SlidingLog(log)) => match state.used(log.window(), time) {
                 0 => units,

@@ -47,7 +47,8 @@ impl Counter {
         if now.is_empty() { Self { window, number: present, ..Self::default() } } else { now }
     }
 
-    const fn is_empty(self) -> bool {
+    /// Whether nothing counts.
+    pub(super) const fn is_empty(self) -> bool {
         self.previous == 0 && self.current == 0
     }
 
