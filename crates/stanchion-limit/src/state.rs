@@ -294,7 +294,11 @@ impl Bucket {
             return Some(self);
         }
         let full_at = Moment::from_nanos(self.full_at.as_nanos().div_ceil(1_000).saturating_mul(1_000));
-        Some(Self { tat: gcra::ticks(bucket, full_at), ticks_per_nano: bucket.ticks_per_nano(), full_at, ..self })
+        // A debt that these ticks can't hold is no less for that: it will be cut.
+        let nanos = full_at.as_nanos() - now.as_nanos();
+        let debt = nanos.saturating_mul(u64::from(bucket.ticks_per_nano())).min(u64::MAX >> 1);
+        let tat = gcra::ticks(bucket, now).wrapping_add(debt);
+        Some(Self { tat, ticks_per_nano: bucket.ticks_per_nano(), full_at, ..self })
     }
 
     fn debt(self, bucket: &TokenBucket, now: Moment) -> u64 {

@@ -248,8 +248,10 @@ fn parts(bucket: &TokenBucket) -> u64 {
     1_000 * u64::from(bucket.ticks_per_nano())
 }
 
+/// A debt in ticks; what they can't hold is that of another quota, and as much as they can.
 fn ticks(bucket: &TokenBucket, whole: i64, ticks: i64) -> Option<u64> {
-    u64::try_from(whole).ok()?.checked_mul(parts(bucket))?.checked_add(u64::try_from(ticks).ok()?)
+    let whole = u64::try_from(whole).ok()?.saturating_mul(parts(bucket));
+    Some(whole.saturating_add(u64::try_from(ticks).ok()?).min(u64::MAX >> 1))
 }
 
 fn micros(nanos: u64) -> i64 {
