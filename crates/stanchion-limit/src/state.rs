@@ -249,7 +249,11 @@ impl State {
                 let reading = gcra::ticks(bucket, now.moment);
                 let ticks = returnable(bucket, reading, mark[0], state.returned, units).min(debt);
                 state.returned = state.returned.wrapping_add(ticks);
-                *state = if ticks == debt { Bucket::default() } else { state.owing(bucket, now.moment, debt - ticks) };
+                if ticks == debt {
+                    *state = Bucket::default();
+                    return units;
+                }
+                *state = state.owing(bucket, now.moment, debt - ticks);
                 ticks / bucket.interval()
             }
             (Kind::Fixed(state), _) => {

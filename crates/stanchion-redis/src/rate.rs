@@ -20,15 +20,33 @@ use crate::link::Link;
 use crate::script::{Call, Script};
 
 /// A [`RateStore`] on Redis: each decision is one script and one round trip, by
-/// the server's clock, and equal to the tick to what the same history gives in
-/// memory.
+/// the server's clock, and equal to the nanosecond to what the same history gives in
+/// memory. Any rules, any number of limits, asked in any way, all or nothing; units that are
+/// given back are one round trip, too.
 ///
-/// For each key and limit there is one Redis key, `prefix:rate:{key}:limit`,
-/// which goes away by itself a second after the debt is paid off. It takes some
-/// 100 bytes of the server's memory. Keys of more than 128 bytes are hashed.
+/// For each key and limit there is one Redis key, which goes away by itself a second after
+/// what it remembers is worth nothing. All of one request lie in one hash slot. Keys of more
+/// than 128 bytes are hashed. The memory that one takes on Redis 7.0, for a key of 17 bytes
+/// and a limit named `api` (`tests/economy.rs` measures it):
 ///
-/// A refusal writes nothing. Every decision has a deadline; a decision that
-/// failed or was late is not asked again, since its tokens may be taken.
+/// | Rule | Redis key | A string or list | Bytes |
+/// |---|---|---|---|
+/// | [`TokenBucket`](stanchion_core::TokenBucket) | `prefix:rate:{key}:limit` | when it is full | 88 to 120 |
+/// | the same, while units of it may be given back | | and what was given back | 136 |
+/// | [`FixedWindow`](stanchion_core::FixedWindow) | `prefix:rate-window:{key}:limit` | `end:used` | 136 |
+/// | [`SlidingCounter`](stanchion_core::SlidingCounter) | `prefix:rate-counter:{key}:limit` | two counts | 136 |
+/// | [`SlidingLog`](stanchion_core::SlidingLog) | `prefix:rate-log:{key}:limit` | the admissions in a window | 200, and 20 for each |
+///
+/// A refusal writes nothing, but that it may drop what has long expired of a log. A decision
+/// takes the same time however much a log remembers; one that asks a log for many units at
+/// once, or gives back to it, reads a number of entries with that.
+///
+/// Every decision has a deadline; a decision that failed or was late is not asked again,
+/// since its tokens may be taken. Units whose return failed or was late are not
+/// returned again.
+///
+/// Times must lie before the year 2255, and [`Ask::UpTo`](stanchion_core::Ask::UpTo) asks for at most 2^53 - 1
+/// units.
 ///
 /// # Failover
 /// Redis replicates asynchronously. A replica that is promoted without the last

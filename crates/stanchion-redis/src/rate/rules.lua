@@ -206,9 +206,9 @@ function bucket.give_back(limit, at)
   limit.back = limit.back % WRAP
   if limit.debt == 0 and limit.ticks == 0 then
     call('DEL', limit.key)
-  else
-    bucket.write(limit)
+    return -1, 0
   end
+  bucket.write(limit)
   return back, back_ticks
 end
 
