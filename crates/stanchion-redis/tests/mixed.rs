@@ -88,7 +88,7 @@ enum Step {
     Ask { cost: u64, ask: Ask, reserve: bool, some: usize },
     GiveBack { which: usize, units: u64 },
     Pause(f64),
-    StepBack(f64),
+    TurnBack(f64),
     Change,
 }
 
@@ -106,7 +106,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (any::<usize>(), prop_oneof![Just(u64::MAX), 0..6_u64])
             .prop_map(|(which, units)| Step::GiveBack { which, units }),
         8 => (0.0..2.2_f64).prop_map(Step::Pause),
-        1 => (0.0..2.2_f64).prop_map(Step::StepBack),
+        1 => (0.0..2.2_f64).prop_map(Step::TurnBack),
         1 => Just(Step::Change),
     ];
     prop::collection::vec(step, 1..80)
@@ -161,7 +161,7 @@ fn run(rules: &[[RateRule; 2]], steps: &[Step]) -> Result<(), TestCaseError> {
         let limits = limits(version);
         match step {
             Step::Pause(part) => clock.advance(part_of(&limits, turn, *part)),
-            Step::StepBack(part) => clock.turn_back(part_of(&limits, turn, *part).min(Duration::from_secs(86_400))),
+            Step::TurnBack(part) => clock.turn_back(part_of(&limits, turn, *part).min(Duration::from_secs(86_400))),
             Step::Change => version = 1 - version,
             Step::Ask { cost, ask, reserve, some } => {
                 let from = some % limits.len();

@@ -30,7 +30,12 @@ impl One {
     /// The decision in a reply: the debt, or -1 - the debt. `None` if that can't be.
     pub(super) fn decision(&self, reply: i64) -> Option<Decision> {
         let (granted, debt) = if reply >= 0 { (self.units, reply) } else { (0, -1 - reply) };
-        let usage = bucket_usage(&self.bucket, debt, 0)?;
+        let debt = ticks(&self.bucket, debt, 0)?;
+        // What is more the script has cut, but for one that only looks.
+        if self.units > 0 && debt > self.bucket.capacity() + self.bucket.tolerance() {
+            return None;
+        }
+        let usage = Usage::Bucket { debt };
         let rule = self.bucket.into();
         let decision = Decision::of_usages(Ask::Exactly, self.units, granted, [(&rule, usage, false)])?;
         (decision.allowed() == (reply >= 0)).then_some(decision)
@@ -223,7 +228,7 @@ fn usage(rule: &RateRule, numbers: &[i64]) -> Option<Usage> {
     let units = |number: i64| u64::try_from(number).ok();
     let nanos = |micros: i64| u64::try_from(micros).ok()?.checked_mul(1_000);
     Some(match rule {
-        RateRule::TokenBucket(bucket) => bucket_usage(bucket, a, b)?,
+        RateRule::TokenBucket(bucket) => Usage::Bucket { debt: ticks(bucket, a, b)? },
         RateRule::FixedWindow(_) => Usage::Fixed { used: units(a)?, left: nanos(b)? },
         RateRule::SlidingCounter(_) => {
             Usage::Counter { previous: units(a)?, current: units(b)?, elapsed: nanos(c)?, ahead: nanos(d)? }
@@ -231,10 +236,6 @@ fn usage(rule: &RateRule, numbers: &[i64]) -> Option<Usage> {
         RateRule::SlidingLog(_) => Usage::Log { used: units(a)?, wait: nanos(b)?, next: nanos(c)?, reset: nanos(d)? },
         _ => return None,
     })
-}
-
-fn bucket_usage(bucket: &TokenBucket, whole: i64, ticks: i64) -> Option<Usage> {
-    Some(Usage::Bucket { debt: self::ticks(bucket, whole, ticks)? })
 }
 
 fn marks_of(rule: &RateRule, numbers: &[i64]) -> Option<[[u64; 2]; 3]> {
@@ -261,4 +262,105 @@ fn micros(nanos: u64) -> i64 {
 /// The scripts' numbers are far below 2^63: ticks of a bucket below 2^62, and units fit some limit.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use stanchion_core::{FixedWindow, RateLimit, SlidingCounter, SlidingLog};
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits() -> [RateLimit; 4] {
+        [
+            RateLimit::new("bucket", TokenBucket::new(10, SECOND, 5).unwrap()),
+            RateLimit::new("window", FixedWindow::new(5, SECOND).unwrap()),
+            RateLimit::new("counter", SlidingCounter::new(5, SECOND).unwrap()),
+            RateLimit::new("log", SlidingLog::new(5, SECOND).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn a_reply_becomes_a_decision() {
+        let limits = limits();
+        let one = One::of(&RateRequest::single(b"k", 1, &limits[0])).unwrap();
+        assert_eq!(one.arguments(), [100_000, 500_000]);
+        let allowed = one.decision(100_000).unwrap();
+        assert_eq!((allowed.granted(), allowed.remaining()), (1, 4));
+        let refused = one.decision(-1 - 450_000).unwrap();
+        assert_eq!(refused.retry_after(), Some(Duration::from_millis(50)));
+        // It can't be refused with four left, nor taken with a debt of less than nothing.
+        assert!(one.decision(-1 - 100_000).is_none());
+        assert!(one.decision(i64::MIN).is_none());
+
+        let request = RateRequest::new(b"k", 3, &limits[..2]).unwrap().ask(Ask::UpTo);
+        let asked = Asked::of(&request, false);
+        let (some, _) = asked.decision(&[2, 0, 200_000, 0, 0, 0, 0, 4, 600_000, 0, 0]).unwrap();
+        assert_eq!((some.granted(), some.limit_index(), some.remaining()), (2, 1, 1));
+        assert!(asked.decision(&[4, 0, 200_000, 0, 0, 0, 0, 4, 600_000, 0, 0]).is_none());
+        assert!(asked.decision(&[2, 1, 200_000, 0, 0, 0, 0, 4, 600_000, 0, 0]).is_none());
+    }
+
+    #[test]
+    fn a_bucket_with_an_overdraft_is_no_case_for_the_short_script() {
+        let bucket = TokenBucket::new(10, SECOND, 5).unwrap();
+        let single = |bucket| One::of(&RateRequest::single(b"k", 1, &RateLimit::new("b", bucket))).is_some();
+        assert!(single(bucket));
+        assert!(!single(bucket.overdraft(1).unwrap()));
+        assert!(!single(TokenBucket::new(7, SECOND, 5).unwrap()));
+    }
+
+    fn numbers() -> impl Strategy<Value = i64> {
+        prop_oneof![4 => 0..6_i64, 2 => Just(0), 1 => any::<i64>(), 1 => 0..2_000_000_i64]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// Whatever the server says is a decision that fits the request, or none; and no panic.
+        #[test]
+        fn a_garbled_reply_is_no_decision_and_no_panic(
+            reply in prop_oneof![0..50_usize, Just(8), Just(21), Just(41)]
+                .prop_flat_map(|length| prop::collection::vec(numbers(), length)),
+            ask in prop::sample::select(vec![Ask::Exactly, Ask::UpTo, Ask::Overdraw]),
+            cost in 0..6_u64, with_receipt in any::<bool>(),
+        ) {
+            let limits = limits();
+            let request = RateRequest::new(b"k", cost, &limits).unwrap().ask(ask);
+            if let Some((decision, receipt)) = Asked::of(&request, with_receipt).decision(&reply) {
+                prop_assert_eq!(reply.len(), if with_receipt { 41 } else { 21 });
+                prop_assert!(decision.granted() <= cost && decision.allowed() == (reply[0] > 0 || cost == 0));
+                prop_assert!(decision.retry_after().is_some() != decision.allowed());
+                prop_assert_eq!(receipt.units(), decision.granted());
+            }
+            let receipt = Receipt::new(cost, vec![[0; 2]; 12]);
+            let returned = Returned::of(&request, &receipt, cost).unwrap();
+            if let Some(units) = returned.units(&reply) {
+                prop_assert!(reply.len() == 8 && units <= cost);
+            }
+        }
+
+        #[test]
+        fn a_garbled_reply_of_the_short_script_is_no_decision_and_no_panic(reply in numbers(), cost in 0..6_u64) {
+            let limit = &limits()[0];
+            let one = One::of(&RateRequest::single(b"k", cost, limit)).unwrap();
+            if let Some(decision) = one.decision(reply) {
+                prop_assert_eq!(decision.allowed(), reply >= 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_receipt_of_other_limits_is_none_and_of_another_algorithm_worth_nothing() {
+        let limits = limits();
+        let request = RateRequest::new(b"k", 1, &limits[..1]).unwrap();
+        assert!(Returned::of(&request, &Receipt::new(1, vec![[0; 2]; 2]), 1).is_none());
+        assert!(Returned::of(&request, &Receipt::new(1, vec![[0; 2]; 6]), 1).is_none());
+        let of_a_log = Receipt::new(1, vec![[3, 7], [7, 7], [7, 7]]);
+        assert_eq!(Returned::of(&request, &of_a_log, 1).unwrap().limits[0].1, [0; MARKS]);
+        let of_a_bucket = Receipt::new(1, vec![[0, 7], [8, 9], [10, 11]]);
+        assert_eq!(Returned::of(&request, &of_a_bucket, 1).unwrap().limits[0].1, [7, 8, 9, 10, 11]);
+    }
 }
