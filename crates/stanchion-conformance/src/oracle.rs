@@ -67,6 +67,18 @@ impl Admissions {
         None
     }
 
+    /// The most units in any window of this length that holds its end and not its beginning, as
+    /// the promise of a log is: what was admitted a window ago counts no more.
+    pub fn most_in_any(&self, window: Duration) -> u64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let in_window = |end: u64| {
+            let counted = sorted.iter().filter(|(at, _)| *at <= end && u128::from(end - at) < window.as_nanos());
+            counted.map(|(_, cost)| cost).sum()
+        };
+        sorted.iter().map(|(end, _)| in_window(*end)).max().unwrap_or(0)
+    }
+
     /// Panics if there is such a window.
     ///
     /// # Panics
@@ -104,6 +116,17 @@ mod tests {
         let ten = Duration::from_nanos(10);
         assert!(admissions.broken_late_window(1, ten, 3, 4 * ten / 10).is_some());
         assert!(admissions.broken_late_window(1, ten, 3, 5 * ten / 10).is_none());
+    }
+
+    #[test]
+    fn what_is_a_window_old_counts_no_more() {
+        let mut admissions = Admissions::default();
+        for (nanos, cost) in [(10, 3), (0, 1), (19, 1), (20, 2)] {
+            admissions.push(nanos, cost);
+        }
+        assert_eq!(admissions.most_in_any(Duration::from_nanos(10)), 4);
+        assert_eq!(admissions.most_in_any(Duration::from_nanos(11)), 6);
+        assert_eq!(Admissions::default().most_in_any(Duration::from_nanos(1)), 0);
     }
 
     #[test]

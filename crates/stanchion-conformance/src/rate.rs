@@ -3,12 +3,31 @@
 //! Each law uses keys of its own, so that all can run on one store. Times are
 //! in whole microseconds, the finest that a remote store may have.
 
+mod back;
+mod bucket;
+mod counter;
+mod every;
+mod fixed;
+mod log;
+mod several;
+mod time;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_core::{Decision, ManualClock, RateLimit, RateRequest, RateStore, TokenBucket, Verdict};
+use stanchion_core::{
+    Ask, Decision, FixedWindow, ManualClock, RateLimit, RateRequest, RateRule, RateStore, Receipt, SlidingCounter,
+    SlidingLog, TokenBucket,
+};
 
-use crate::Admissions;
+pub use back::*;
+pub use bucket::*;
+pub use counter::*;
+pub use every::*;
+pub use fixed::*;
+pub use log::*;
+pub use several::*;
+pub use time::*;
 
 /// A store to be judged, and the clock by which it decides.
 #[derive(Clone)]
@@ -26,6 +45,33 @@ impl std::fmt::Debug for Subject {
 }
 
 impl Subject {
+    /// Asks the store, in this way.
+    ///
+    /// # Panics
+    /// As [`ask`](Self::ask).
+    pub async fn ask_as(&self, key: &[u8], cost: u64, limits: &[RateLimit], ask: Ask) -> Decision {
+        let request = RateRequest::new(key, cost, limits).expect("the laws ask what can be asked");
+        self.store.decide(request.ask(ask)).await.expect("a store under test answers")
+    }
+
+    /// Takes units, to be given back perhaps.
+    ///
+    /// # Panics
+    /// As [`ask`](Self::ask).
+    pub async fn reserve(&self, key: &[u8], cost: u64, limits: &[RateLimit]) -> (Decision, Receipt) {
+        let request = RateRequest::new(key, cost, limits).expect("the laws ask what can be asked");
+        self.store.reserve(request).await.expect("a store under test answers")
+    }
+
+    /// Gives units back.
+    ///
+    /// # Panics
+    /// As [`ask`](Self::ask).
+    pub async fn give_back(&self, key: &[u8], units: u64, limits: &[RateLimit], receipt: &Receipt) -> u64 {
+        let request = RateRequest::new(key, units, limits).expect("the laws ask what can be asked");
+        self.store.give_back(request, receipt).await.expect("a store under test answers")
+    }
+
     /// Asks the store.
     ///
     /// # Panics
@@ -48,8 +94,6 @@ macro_rules! rate_laws {
             what_never_fits_is_told_apart_and_takes_nothing
             to_look_takes_nothing
             a_refusal_changes_nothing
-            several_limits_are_taken_together_or_not_at_all
-            the_strictest_limit_is_named
             keys_and_names_do_not_meet
             any_bytes_are_a_key
             fractions_of_a_microsecond_are_kept
@@ -57,6 +101,36 @@ macro_rules! rate_laws {
             a_debt_is_the_same_to_a_quota_with_other_ticks
             tokens_are_never_shared_by_concurrent_requests
             no_window_of_a_random_history_exceeds_the_bound
+            several_limits_are_taken_together_or_not_at_all
+            the_strictest_limit_is_named
+            limits_of_all_algorithms_are_taken_together_or_not_at_all
+            up_to_takes_what_all_limits_have
+            a_fixed_window_begins_with_an_admission_and_ends_on_time
+            a_calendar_window_ends_with_its_unit
+            a_calendar_waits_for_a_clock_that_is_a_little_behind
+            no_fixed_window_exceeds_its_limit_nor_any_other_twice_that
+            the_counter_is_the_estimate_of_the_paper
+            no_admission_exceeds_the_estimate_nor_any_window_twice_the_limit
+            the_counts_of_another_length_begin_with_their_estimate
+            a_log_forgets_an_admission_exactly_when_it_is_a_window_old
+            two_at_one_instant_are_two
+            no_window_of_a_log_exceeds_its_limit
+            an_empty_limit_of_each_rule_gives_its_count
+            a_refusal_of_each_rule_is_over_exactly_when_it_says
+            up_to_takes_what_is_there
+            to_overdraw_goes_into_debt_and_no_further
+            a_clock_that_is_a_little_behind_is_waited_for
+            a_state_of_the_far_future_is_cut
+            a_look_cuts_nothing
+            after_a_day_all_is_there
+            another_algorithm_begins_afresh
+            what_was_taken_counts_under_a_changed_limit
+            what_is_given_back_is_there_again
+            nothing_comes_back_twice
+            a_receipt_in_parts_is_worth_as_much_as_in_one
+            a_stale_receipt_lifts_nothing
+            a_receipt_from_before_a_cut_lifts_nothing
+            no_window_exceeds_the_bound_whatever_is_given_back
         );
     };
     ($subject:path: $($law:ident)*) => {
@@ -79,209 +153,35 @@ fn per_second(name: &'static str, burst: u64) -> [RateLimit; 1] {
 const SECOND: Duration = Duration::from_secs(1);
 const MICRO: Duration = Duration::from_micros(1);
 
-/// Of a full bucket the burst is admitted, token by token, and no more.
-pub async fn the_burst_is_admitted_at_once_and_no_more(subject: &Subject) {
-    let limits = per_second("burst", 3);
-    for left in [2, 1, 0] {
-        let decision = subject.ask(b"burst", 1, &limits).await;
-        assert_eq!((decision.allowed(), decision.remaining()), (true, left));
-    }
-    let refused = subject.ask(b"burst", 1, &limits).await;
-    assert_eq!((refused.verdict(), refused.remaining()), (Verdict::Refused, 0));
-    assert_eq!((refused.retry_after(), refused.reset_after()), (Some(SECOND), 3 * SECOND));
-    assert_eq!((refused.limit(), refused.degraded()), (3, false));
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// `count` units in `window`, by each of the algorithms. A bucket gives them back one by one.
+fn of_all_rules(count: u64, window: Duration) -> [RateRule; 4] {
+    let kept = "the laws use what can be kept";
+    [
+        TokenBucket::new(count, window, count).expect(kept).into(),
+        FixedWindow::new(count, window).expect(kept).into(),
+        SlidingCounter::new(count, window).expect(kept).into(),
+        SlidingLog::new(count, window).expect(kept).into(),
+    ]
 }
 
-/// A microsecond before its interval is over a token is not there; then it is.
-pub async fn a_token_is_back_exactly_after_its_interval(subject: &Subject) {
-    let limits = per_second("interval", 1);
-    assert!(subject.ask(b"interval", 1, &limits).await.allowed());
-    subject.clock.advance(SECOND - MICRO);
-    assert_eq!(subject.ask(b"interval", 1, &limits).await.retry_after(), Some(MICRO));
-    subject.clock.advance(MICRO);
-    assert!(subject.ask(b"interval", 1, &limits).await.allowed());
+/// The same as limits of one name, each to be asked by itself, with a key of a law's own.
+fn each_rule(law: &str, count: u64, window: Duration) -> [(Vec<u8>, [RateLimit; 1]); 4] {
+    let mut place = 0;
+    of_all_rules(count, window).map(|rule| {
+        place += 1;
+        (format!("{law}-{place}").into_bytes(), [RateLimit::new("each", rule)])
+    })
 }
 
-/// A request for several tokens takes them all, or none.
-pub async fn a_weighted_request_takes_all_or_nothing(subject: &Subject) {
-    let limits = per_second("weight", 5);
-    assert_eq!(subject.ask(b"weight", 3, &limits).await.remaining(), 2);
-    let refused = subject.ask(b"weight", 3, &limits).await;
-    assert_eq!((refused.verdict(), refused.retry_after()), (Verdict::Refused, Some(SECOND)));
-    assert_eq!(subject.ask(b"weight", 2, &limits).await.remaining(), 0);
-}
-
-/// A cost above the burst is `NeverFits`, and takes nothing.
-pub async fn what_never_fits_is_told_apart_and_takes_nothing(subject: &Subject) {
-    let limits = per_second("never", 2);
-    let never = subject.ask(b"never", 3, &limits).await;
-    assert_eq!((never.verdict(), never.retry_after()), (Verdict::NeverFits, None));
-    assert_eq!(subject.ask(b"never", u64::MAX, &limits).await.verdict(), Verdict::NeverFits);
-    assert_eq!(subject.ask(b"never", 2, &limits).await.verdict(), Verdict::Allowed);
-}
-
-/// A request of no cost is allowed, tells how things stand, and takes nothing.
-pub async fn to_look_takes_nothing(subject: &Subject) {
-    let limits = per_second("look", 2);
-    for _ in 0..3 {
-        let look = subject.ask(b"look", 0, &limits).await;
-        assert_eq!((look.allowed(), look.remaining(), look.reset_after()), (true, 2, Duration::ZERO));
-    }
-    assert!(subject.ask(b"look", 2, &limits).await.allowed());
-    let look = subject.ask(b"look", 0, &limits).await;
-    assert_eq!((look.allowed(), look.remaining(), look.reset_after()), (true, 0, 2 * SECOND));
-}
-
-/// However often it is refused, a request comes no later to its token.
-pub async fn a_refusal_changes_nothing(subject: &Subject) {
-    let limits = per_second("refusal", 1);
-    assert!(subject.ask(b"refusal", 1, &limits).await.allowed());
-    for _ in 0..10 {
-        subject.clock.advance(SECOND / 20);
-        assert!(!subject.ask(b"refusal", 1, &limits).await.allowed());
-    }
-    subject.clock.advance(SECOND / 2);
-    assert!(subject.ask(b"refusal", 1, &limits).await.allowed());
-}
-
-/// Where one of several limits refuses, the others keep their tokens.
-pub async fn several_limits_are_taken_together_or_not_at_all(subject: &Subject) {
-    let limits = [limit("wide", 1, SECOND, 10), limit("narrow", 1, SECOND, 2), limit("middle", 1, SECOND, 5)];
-    assert!(subject.ask(b"several", 2, &limits).await.allowed());
-    for _ in 0..3 {
-        let refused = subject.ask(b"several", 1, &limits).await;
-        assert_eq!((refused.allowed(), refused.limit_index()), (false, 1));
-    }
-    assert_eq!(subject.ask(b"several", 0, &limits[..1]).await.remaining(), 8);
-    assert_eq!(subject.ask(b"several", 0, &limits[2..]).await.remaining(), 3);
-    // In another order, and with a limit that hasn't been asked yet: the same.
-    let others = [limit("fresh", 1, SECOND, 2), limits[1].clone()];
-    assert_eq!(subject.ask(b"several", 1, &others).await.limit_index(), 1);
-    assert_eq!(subject.ask(b"several", 0, &others[..1]).await.remaining(), 2);
-}
-
-/// A decision of several limits is that of the one which takes longest to
-/// allow it, or which has least left.
-pub async fn the_strictest_limit_is_named(subject: &Subject) {
-    let limits = [limit("s", 1, SECOND, 2), limit("h", 1, 3_600 * SECOND, 3)];
-    let allowed = subject.ask(b"strictest", 1, &limits).await;
-    assert_eq!((allowed.limit_index(), allowed.remaining()), (0, 1));
-    assert!(subject.ask(b"strictest", 1, &limits).await.allowed());
-    let refused = subject.ask(b"strictest", 2, &limits).await;
-    assert_eq!((refused.limit_index(), refused.retry_after()), (1, Some(3_600 * SECOND)));
-    let never = subject.ask(b"strictest", 3, &limits).await;
-    assert_eq!((never.verdict(), never.limit_index()), (Verdict::NeverFits, 0));
-}
-
-/// Each key has a bucket of its own, and so has each name.
-pub async fn keys_and_names_do_not_meet(subject: &Subject) {
-    let limits = per_second("meet", 1);
-    for key in [&b"meet-a"[..], b"meet-b", b"meet-"] {
-        assert!(subject.ask(key, 1, &limits).await.allowed());
-        assert!(!subject.ask(key, 1, &limits).await.allowed());
-    }
-    assert!(subject.ask(b"meet-a", 1, &per_second("meet-other", 1)).await.allowed());
-}
-
-/// A key may be any bytes: none at all, zeros, braces, a mebibyte.
-pub async fn any_bytes_are_a_key(subject: &Subject) {
-    let limits = [limit("bytes-1", 1, SECOND, 1), limit("bytes-2", 1, SECOND, 1)];
-    let long = vec![b'x'; 1 << 20];
-    let longer = vec![b'x'; (1 << 20) + 1];
-    let keys: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"{", b"}", b"{}", b"\r\n\xff", &long, &longer];
-    for key in keys {
-        assert!(subject.ask(key, 1, &limits).await.allowed(), "{:?}", key.get(..4));
-    }
-    for key in keys {
-        assert!(!subject.ask(key, 1, &limits).await.allowed(), "{:?}", key.get(..4));
-    }
-}
-
-/// An interval of a third of a microsecond adds up without loss.
-pub async fn fractions_of_a_microsecond_are_kept(subject: &Subject) {
-    let limits = [limit("fraction", 3, MICRO, 4)];
-    assert!(subject.ask(b"fraction", 4, &limits).await.allowed());
-    let mut taken = 0;
-    for _ in 0..100 {
-        subject.clock.advance(MICRO);
-        while subject.ask(b"fraction", 1, &limits).await.allowed() {
-            taken += 1;
-        }
-    }
-    assert_eq!(taken, 300);
-}
-
-/// What is owed to a larger quota of the same name is cut to an empty bucket.
-pub async fn the_debt_of_a_larger_quota_is_cut(subject: &Subject) {
-    assert!(subject.ask(b"larger", 100, &per_second("larger", 100)).await.allowed());
-    let smaller = per_second("larger", 2);
-    assert_eq!(subject.ask(b"larger", 1, &smaller).await.retry_after(), Some(SECOND));
-    subject.clock.advance(SECOND - MICRO);
-    assert!(!subject.ask(b"larger", 1, &smaller).await.allowed());
-    subject.clock.advance(MICRO);
-    assert!(subject.ask(b"larger", 1, &smaller).await.allowed());
-    // Within a second's tolerance it is owed in full.
-    assert!(subject.ask(b"larger-by-little", 3, &per_second("larger", 3)).await.allowed());
-    assert_eq!(subject.ask(b"larger-by-little", 1, &smaller).await.retry_after(), Some(2 * SECOND));
-}
-
-/// A third of a second counts in other ticks than a second. What is owed under
-/// the one is owed under the other, of the same name, to the microsecond.
-pub async fn a_debt_is_the_same_to_a_quota_with_other_ticks(subject: &Subject) {
-    let thirds = |burst| [limit("ticks", 3, SECOND, burst)];
-    assert!(subject.ask(b"ticks-1", 2, &thirds(3)).await.allowed());
-    let after = subject.ask(b"ticks-1", 1, &per_second("ticks", 100)).await;
-    assert!(after.allowed());
-    let owed = after.reset_after();
-    let exact = SECOND + 2 * SECOND / 3;
-    assert!(owed >= exact && owed <= exact + 2 * MICRO, "{owed:?}");
-    // And the other way round, where it is more than can be owed.
-    assert!(subject.ask(b"ticks-2", 100, &per_second("ticks", 100)).await.allowed());
-    let cut = subject.ask(b"ticks-2", 1, &thirds(2)).await;
-    assert_eq!((cut.verdict(), cut.remaining()), (Verdict::Refused, 0));
-    assert!(cut.retry_after().is_some_and(|wait| wait <= SECOND / 3 + MICRO), "{cut:?}");
-}
-
-/// Fifty concurrent requests for twenty tokens: twenty are admitted.
-pub async fn tokens_are_never_shared_by_concurrent_requests(subject: &Subject) {
-    let requests: Vec<_> = (0..50)
-        .map(|_| {
-            let subject = subject.clone();
-            tokio::spawn(async move { subject.ask(b"concurrent", 1, &per_second("concurrent", 20)).await.allowed() })
-        })
-        .collect();
-    let mut admitted = 0;
-    for request in requests {
-        admitted += usize::from(request.await.expect("a request ends"));
-    }
-    assert_eq!(admitted, 20);
-}
-
-/// Random histories, and every window of them.
-pub async fn no_window_of_a_random_history_exceeds_the_bound(subject: &Subject) {
+/// Numbers below a bound, the same in each run: xorshift64 (Marsaglia 2003).
+fn random() -> impl FnMut(u64) -> u64 {
     let mut random = 0x5eed_u64;
-    let mut draw = move |most: u64| {
-        // xorshift64 (Marsaglia 2003): the laws repeat exactly.
+    move |most| {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
         random % most
-    };
-    for (history, (count, micros, burst)) in
-        [(1, 10, 1), (3, 10, 4), (7, 1_000, 5), (100, 77, 30)].into_iter().enumerate()
-    {
-        let period = Duration::from_micros(micros);
-        let limits = [limit("history", count, period, burst)];
-        let key = [b"history-".as_slice(), &[u8::try_from(history).expect("four")]].concat();
-        let mut admissions = Admissions::default();
-        for _ in 0..300 {
-            subject.clock.advance(MICRO * u32::try_from(draw(2 * micros / count + 3)).expect("small"));
-            let cost = 1 + draw(burst);
-            if subject.ask(&key, cost, &limits).await.allowed() {
-                admissions.push(subject.clock.now().as_nanos(), cost);
-            }
-        }
-        assert!(admissions.len() > 30, "a history in which little happens shows little: {}", admissions.len());
-        admissions.assert_bound(count, period, burst);
     }
 }

@@ -84,7 +84,7 @@ pub use outcome::Outcome;
 pub use random::{Random, RandomRun};
 pub use rate::{
     Ask, CalendarUnit, Counted, Decision, FixedWindow, RateLimit, RateRequest, RateRule, RateStore, Receipt,
-    SlidingCounter, SlidingLog, Span, TokenBucket, Verdict,
+    SlidingCounter, SlidingLog, Span, TokenBucket, Usage, Verdict,
 };
 pub use rejection::{Name, Rejection, RejectionKind};
 pub use store::{

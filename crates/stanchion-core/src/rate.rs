@@ -5,6 +5,7 @@ mod calendar;
 mod decision;
 mod rule;
 mod store;
+mod usage;
 mod window;
 
 pub use bucket::TokenBucket;
@@ -12,4 +13,5 @@ pub use calendar::CalendarUnit;
 pub use decision::{Counted, Decision, Verdict};
 pub use rule::RateRule;
 pub use store::{Ask, RateLimit, RateRequest, RateStore, Receipt};
+pub use usage::Usage;
 pub use window::{FixedWindow, SlidingCounter, SlidingLog, Span};

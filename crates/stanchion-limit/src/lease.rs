@@ -227,6 +227,7 @@ impl<S: RateStore> Leased<S> {
         let mut shelf = cell.lock();
         // Read inside: what is found here was leased before.
         let now = self.clock.now();
+        shelf.read_at(now);
         let alone = self.alone(check, now);
         let Some(entry) = shelf.entry(check, now, &self.config) else {
             shelf.trips += 1;

@@ -2,7 +2,7 @@
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
-use stanchion_core::{Ask, Decision, Moment, RateRule, Receipt, Verdict};
+use stanchion_core::{Ask, Decision, Moment, RateRule, Receipt, Usage};
 
 use crate::state::{Now, State};
 use crate::table::WhenFull;
@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     earliest: Moment,
     turned_away: u64,
     forgotten: u64,
+    /// How many steps there have been: a number for each.
+    serial: u64,
 }
 
 #[derive(Debug)]
@@ -65,48 +67,43 @@ impl Ledger {
         cost: u64,
         ask: Ask,
     ) -> Decision {
-        let overdraw = ask == Ask::Overdraw;
-        let mut room = u64::MAX;
-        for limit in limits.clone() {
-            room = room.min(self.turned(limit, now, |state| state.room(limit.rule, now, overdraw)));
-        }
-        let granted = match ask {
-            Ask::UpTo => cost.min(room),
-            _ if cost <= room => cost,
-            _ => 0,
-        };
-        let allowed = granted > 0 || cost == 0;
-        if granted > 0 && !self.has_room_for(limits.clone().map(|limit| limit.id), now.moment) {
-            self.turned_away += 1;
-            let rule = limits.map(|limit| limit.rule).next();
-            let rule = rule.expect("a request has a limit");
-            let wait = self.earliest - now.moment;
-            return Decision::keys_full(rule, wait.max(std::time::Duration::from_nanos(1)));
-        }
-        let wanted = if ask == Ask::UpTo { 1 } else { cost };
-        let verdict = if allowed { Verdict::Allowed } else { Verdict::Refused };
-        let decisions = limits.map(|limit| {
-            if granted > 0 {
-                self.take(limit, now, granted);
+        // A refusal of as much as is there waits for one unit.
+        let units = if ask == Ask::UpTo { cost.min(1) } else { cost };
+        let mut room = cost;
+        // Those that were cut, by their places, of which there are 64 at most.
+        let mut cut = 0_u64;
+        for (place, limit) in (0..).zip(limits.clone()) {
+            if cost > 0 && self.state(limit).is_some_and(|state| state.is_beyond(limit.rule, now)) {
+                self.change(limit, now, |state, serial| state.cut(limit.rule, now, serial));
+                cut |= bit(place);
+                room = 0;
             }
-            self.turned(limit, now, |state| {
-                // Beside one that refuses may stand one that would have allowed it.
-                let own = if verdict == Verdict::Refused && state.room(limit.rule, now, overdraw) >= wanted {
-                    Verdict::Allowed
-                } else {
-                    verdict
-                };
-                state.decision(limit.rule, now, own, wanted, overdraw)
-            })
+            room = room.min(self.usage(limit, now, ask, units).room(limit.rule, ask));
+        }
+        let granted = if ask == Ask::UpTo || cost <= room { room } else { 0 };
+        if granted > 0 {
+            if !self.has_room_for(limits.clone().map(|limit| limit.id), now.moment) {
+                self.turned_away += 1;
+                let rule = limits.map(|limit| limit.rule).next();
+                let rule = rule.expect("a request has a limit");
+                let wait = self.earliest - now.moment;
+                return Decision::keys_full(rule, wait.max(std::time::Duration::from_nanos(1)));
+            }
+            for limit in limits.clone() {
+                self.change(limit, now, |state, serial| state.take(limit.rule, now, granted, serial));
+            }
+        }
+        let after = (0..).zip(limits).map(|(place, limit)| {
+            let usage = self.usage(limit, now, ask, units);
+            (limit.rule, usage, cut & bit(place) != 0)
         });
-        let decision = Decision::strictest(decisions).expect("a request has a limit");
-        decision.granting(granted)
+        Decision::of_usages(ask, cost, granted, after).expect("a request has a limit")
     }
 
-    /// What is needed to give back what was just taken.
+    /// What is needed to give back what was just taken: two pairs of numbers for each limit.
     pub(crate) fn receipt<'a>(&self, limits: impl Iterator<Item = Asked<'a>>, units: u64) -> Receipt {
-        let mark = |limit: Asked<'_>| self.states.get(&limit.id).map_or([0, 0], |held| held.state.mark());
-        Receipt::new(units, limits.map(mark).collect())
+        let mark = |limit: Asked<'_>| self.states.get(&limit.id).map_or([[0; 2]; 2], |held| held.state.mark());
+        Receipt::new(units, limits.flat_map(mark).collect())
     }
 
     /// Gives back up to `units` of what was taken; says how many all of the limits have again.
@@ -118,48 +115,40 @@ impl Ledger {
         units: u64,
     ) -> u64 {
         let units = units.min(receipt.units());
-        let mut least = units;
-        for (limit, mark) in limits.zip(receipt.marks()) {
-            let back = match self.states.get_mut(&limit.id) {
-                Some(held) => {
-                    held.state.turn(limit.rule, now);
-                    let back = held.state.give_back(limit.rule, now, *mark, units);
-                    held.worthless_at = held.state.worthless_at(limit.rule, now);
-                    self.earliest = self.earliest.min(held.worthless_at);
-                    back
-                }
-                // Worth nothing: all of it is there again.
-                None => units,
-            };
-            least = least.min(back);
+        let (marks, []) = receipt.marks().as_chunks::<2>() else { return 0 };
+        let mut least = if marks.is_empty() { 0 } else { units };
+        for (limit, mark) in limits.zip(marks) {
+            // Of a state that is not there nothing is used: all is there again.
+            if self.state(limit).is_some() {
+                let back = self.change(limit, now, |state, _| state.give_back(limit.rule, now, *mark, units));
+                least = least.min(back);
+            }
         }
         least
     }
 
-    /// What `read` finds in a state that has been brought up to date.
-    fn turned<T>(&mut self, limit: Asked<'_>, now: Now, read: impl FnOnce(&State) -> T) -> T {
-        match self.states.get_mut(&limit.id).filter(|held| held.worthless_at > now.moment) {
-            Some(held) => {
-                if held.state.turn(limit.rule, now) {
-                    held.worthless_at = held.state.worthless_at(limit.rule, now);
-                    self.earliest = self.earliest.min(held.worthless_at);
-                }
-                read(&held.state)
-            }
-            None => read(&State::fresh(limit.rule, now)),
-        }
+    /// The state of a limit, if it has one.
+    fn state(&self, limit: Asked<'_>) -> Option<&State> {
+        self.states.get(&limit.id).map(|held| &held.state).filter(|state| state.is_of(limit.rule))
     }
 
-    fn take(&mut self, limit: Asked<'_>, now: Now, units: u64) {
-        let fresh = || Held { state: State::fresh(limit.rule, now), worthless_at: now.moment };
+    fn usage(&self, limit: Asked<'_>, now: Now, ask: Ask, units: u64) -> Usage {
+        let usage = |state: &State| state.usage(limit.rule, now, ask, units);
+        self.state(limit).map_or_else(|| usage(&State::fresh(limit.rule)), usage)
+    }
+
+    /// Changes the state of a limit, which may be a new one.
+    fn change<T>(&mut self, limit: Asked<'_>, now: Now, change: impl FnOnce(&mut State, u64) -> T) -> T {
+        self.serial = self.serial.wrapping_add(1);
+        let fresh = || Held { state: State::fresh(limit.rule), worthless_at: now.moment };
         let held = self.states.entry(limit.id).or_insert_with(fresh);
-        if held.worthless_at <= now.moment {
+        if !held.state.is_of(limit.rule) {
             *held = fresh();
         }
-        held.state.turn(limit.rule, now);
-        held.state.take(limit.rule, now, units);
+        let result = change(&mut held.state, self.serial);
         held.worthless_at = held.state.worthless_at(limit.rule, now);
         self.earliest = self.earliest.min(held.worthless_at);
+        result
     }
 
     /// Whether states of these ids fit, if need be after dropping those that are worth
@@ -203,4 +192,9 @@ impl Ledger {
         }
         least.is_some()
     }
+}
+
+/// The bit of the limit in this place.
+const fn bit(place: u32) -> u64 {
+    1_u64.wrapping_shl(place)
 }

@@ -144,7 +144,7 @@ impl RateStore for MemoryRateStore {
 
     fn give_back(&self, request: RateRequest<'_>, receipt: &Receipt) -> Answer<'_, Result<u64, StoreError>> {
         let hash = self.hasher.hash(request.key());
-        Answer::Ready(Ok(self.give_back_hashed(hash, request.limits(), receipt, request.cost())))
+        Answer::Ready(Ok(self.give_back_hashed(hash, request.limits(), receipt, receipt.draw(request.cost()))))
     }
 }
 

@@ -1,6 +1,10 @@
 //! What a limit remembers of a key, by whichever rule, and the pure steps on it: the
 //! reference for every store. The token bucket's own is in `gcra.rs`.
 //!
+//! A state is as the last admission left it, however late it is: what it is worth at a
+//! moment is worked out when somebody asks, and nothing but an admission, units that are given
+//! back, and the cut of law 6 change it. So a refusal leaves no trace, here as on Redis.
+//!
 //! # Giving back
 //! A bucket's admission that is undone can't just be subtracted. Had it not been, the
 //! bucket might have been full for a while since, and what drips into a full bucket is
@@ -14,12 +18,20 @@
 //! Others that came before `i` and give back after it make `S` smaller without making those
 //! after `i` any fewer. So each state counts what was given back in all (`returned`), and
 //! what has been since `i` is subtracted, too, as if all of it were theirs.
+//!
+//! Once the bucket is full, all has come back by itself, and nothing can be given back any
+//! more: a new period begins, by whose number a state knows the receipts that are its own.
+//! So does it when the state is cut, or converted to other ticks. Nothing needs to be
+//! remembered of a full bucket.
 
-use std::collections::VecDeque;
+mod counter;
+mod log;
 
-use stanchion_core::{Counted, Decision, Moment, RateRule, TokenBucket, Verdict};
+use stanchion_core::{Ask, Moment, RateRule, Span, TokenBucket, Usage};
 
 use crate::gcra;
+use counter::Counter;
+use log::Log;
 
 /// The time by both clocks: windows and buckets go by the one that doesn't step, the
 /// calendar by the time of day. Nanoseconds.
@@ -45,7 +57,7 @@ impl Now {
 }
 
 fn goes_by_calendar(rule: &RateRule) -> bool {
-    matches!(rule, RateRule::FixedWindow(window) if matches!(window.span(), stanchion_core::Span::Calendar(_)))
+    matches!(rule, RateRule::FixedWindow(window) if matches!(window.span(), Span::Calendar(_)))
 }
 
 /// A clock may be this far behind the state before it is taken to have stepped back.
@@ -53,337 +65,260 @@ const TOLERANCE: u64 = 1_000_000_000;
 
 /// What a limit remembers of a key.
 #[derive(Debug, Clone)]
-pub(crate) enum State {
-    /// When the bucket is full, in ticks of `1 / ticks_per_nano` ns, and at which moment
+pub(crate) struct State(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Bucket(Bucket),
+    Fixed(Fixed),
+    Counter(Counter),
+    Log(Log),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    /// When it is full, in ticks of `1 / ticks_per_nano` ns, and at which moment
     /// that is: ticks wrap around in some years, moments in some centuries.
-    Bucket { tat: u64, ticks_per_nano: u32, full_at: Moment, returned: u64 },
-    /// When the window ends, and the units used in it.
-    Fixed { end: u64, used: u64 },
-    /// The number of the window of this length, and the units in it and in the one before.
-    Counter { window: u64, number: u64, previous: u64, current: u64 },
-    /// The times and units of the admissions that still count, oldest first, the window, and
-    /// the units in all.
-    Log { entries: VecDeque<(u64, u64)>, window: u64, used: u64 },
+    tat: u64,
+    ticks_per_nano: u32,
+    full_at: Moment,
+    /// The ticks that were given back in this period.
+    returned: u64,
+    period: u64,
+}
+
+/// When the window ends, and the units used in it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fixed {
+    end: u64,
+    used: u64,
 }
 
 impl State {
     /// The state of a key that is not known.
-    pub(crate) fn fresh(rule: &RateRule, now: Now) -> Self {
-        let time = now.by(rule);
-        match rule {
-            RateRule::FixedWindow(_) => Self::Fixed { end: time, used: 0 },
-            RateRule::SlidingCounter(counter) => {
-                let window = counter.window();
-                Self::Counter { window, number: time / window, previous: 0, current: 0 }
-            }
-            RateRule::SlidingLog(log) => Self::Log { entries: VecDeque::new(), window: log.window(), used: 0 },
+    pub(crate) fn fresh(rule: &RateRule) -> Self {
+        Self(match rule {
+            RateRule::FixedWindow(_) => Kind::Fixed(Fixed::default()),
+            RateRule::SlidingCounter(_) => Kind::Counter(Counter::default()),
+            RateRule::SlidingLog(_) => Kind::Log(Log::default()),
             // A token bucket, and whatever core may learn yet.
-            _ => {
-                let (tat, ticks_per_nano) =
-                    bucket_of(rule).map_or((0, 1), |bucket| (gcra::ticks(bucket, now.moment), bucket.ticks_per_nano()));
-                Self::Bucket { tat, ticks_per_nano, full_at: now.moment, returned: 0 }
-            }
-        }
+            _ => Kind::Bucket(Bucket::default()),
+        })
     }
 
-    /// Brings the state up to `now` and to the rule, which may be another than
-    /// before. Says whether it has changed otherwise than by time: it was cut, as by a clock that has
-    /// stepped back, or is of a window of another length now.
-    pub(crate) fn turn(&mut self, rule: &RateRule, now: Now) -> bool {
+    /// Whether it is one of this rule's algorithm. Another's is no state.
+    pub(crate) fn is_of(&self, rule: &RateRule) -> bool {
+        matches!(
+            (&self.0, rule),
+            (Kind::Bucket(_), RateRule::TokenBucket(_))
+                | (Kind::Fixed(_), RateRule::FixedWindow(_))
+                | (Kind::Counter(_), RateRule::SlidingCounter(_))
+                | (Kind::Log(_), RateRule::SlidingLog(_))
+        )
+    }
+
+    /// How it stands now, for a request of `units`.
+    pub(crate) fn usage(&self, rule: &RateRule, now: Now, ask: Ask, units: u64) -> Usage {
         let time = now.by(rule);
-        match (self, rule) {
-            (Self::Bucket { tat, ticks_per_nano, full_at, returned }, RateRule::TokenBucket(bucket)) => {
-                let reading = gcra::ticks(bucket, now.moment);
-                if *full_at <= now.moment {
-                    *tat = reading;
-                } else if *ticks_per_nano != bucket.ticks_per_nano() {
-                    *tat = gcra::ticks(bucket, *full_at);
-                }
-                if *ticks_per_nano != bucket.ticks_per_nano() {
-                    // Receipts in other ticks are worth nothing.
-                    *returned = returned.wrapping_add(1 << 62);
-                    *ticks_per_nano = bucket.ticks_per_nano();
-                }
-                let cut = gcra::debt(*tat, reading) > bucket.capacity() + bucket.tolerance();
-                if cut {
-                    *tat = reading.wrapping_add(bucket.capacity());
-                    *full_at = now.moment + bucket.refill_duration();
-                }
-                cut
+        match (&self.0, rule) {
+            (Kind::Bucket(state), RateRule::TokenBucket(bucket)) => {
+                Usage::Bucket { debt: state.at(bucket, now.moment).map_or(0, |state| state.debt(bucket, now.moment)) }
             }
-            (Self::Fixed { end, used }, RateRule::FixedWindow(window)) => {
-                let cut = window.is_beyond(*end, time);
-                if cut {
-                    (*end, *used) = (window.end(time), window.limit());
-                } else if *end <= time {
-                    (*end, *used) = (time, 0);
-                }
-                cut
+            (Kind::Fixed(state), _) => {
+                let Fixed { end, used } = state.at(time);
+                Usage::Fixed { used, left: end.saturating_sub(time) }
             }
-            (Self::Counter { window, number, previous, current }, RateRule::SlidingCounter(counter)) => {
-                let length = counter.window();
-                let other = *window != length;
-                if other {
-                    // In the old windows' time, what the last of them counts now.
-                    let (then, elapsed) = (time / *window, time % *window);
-                    let old = match then.checked_sub(*number) {
-                        Some(0) | None => covered(*previous, *window - elapsed, *window).saturating_add(*current),
-                        Some(1) => covered(*current, *window - elapsed, *window),
-                        Some(_) => 0,
-                    };
-                    (*window, *number, *previous, *current) = (length, time / length, 0, old);
-                }
-                let present = time / length;
-                match present.checked_sub(*number) {
-                    Some(0) => other,
-                    Some(1) => {
-                        (*number, *previous, *current) = (present, *current, 0);
-                        other
-                    }
-                    Some(_) => {
-                        (*number, *previous, *current) = (present, 0, 0);
-                        other
-                    }
-                    // The clock has stepped back, or is a little behind.
-                    None => {
-                        let begins = number.saturating_mul(length);
-                        let cut = begins - time > length.saturating_add(TOLERANCE);
-                        if cut {
-                            (*number, *previous, *current) = (present, 0, counter.limit());
-                        }
-                        cut || other
-                    }
-                }
+            (Kind::Counter(state), RateRule::SlidingCounter(counter)) => state.at(counter, time).usage(time),
+            (Kind::Log(state), RateRule::SlidingLog(log)) => {
+                let most = if ask == Ask::Overdraw { log.most_units() } else { log.limit() };
+                state.usage(log.limit(), log.window(), time, units, most)
             }
-            (Self::Log { entries, window, used }, RateRule::SlidingLog(log)) => {
-                let other = *window != log.window();
-                *window = log.window();
-                while let Some(&(at, units)) = entries.front().filter(|(at, _)| at.saturating_add(*window) <= time) {
-                    let _ = at;
-                    *used -= units;
-                    entries.pop_front();
-                }
-                let cut = entries.back().is_some_and(|(at, _)| *at > time.saturating_add(TOLERANCE));
-                if cut {
-                    entries.clear();
-                    entries.push_back((time, log.limit()));
-                    *used = log.limit();
-                }
-                cut || other
-            }
-            // The state of another algorithm is no state.
-            (state, _) => {
-                *state = Self::fresh(rule, now);
-                false
-            }
+            _ => Usage::Bucket { debt: 0 },
         }
     }
 
-    /// How many units fit, of a state that has been turned to `now`: within the limit, or
-    /// into its overdraft.
-    pub(crate) fn room(&self, rule: &RateRule, now: Now, overdraw: bool) -> u64 {
-        if let Some((bucket, debt)) = self.debt(rule, now) {
-            return gcra::fitting(bucket, debt, if overdraw { bucket.most_debt() } else { bucket.capacity() });
-        }
-        let most = if overdraw { rule.most_units() } else { rule.limit() };
-        most.saturating_sub(self.used(rule, now))
-    }
-
-    /// Takes units for which there is room, of a state that has been turned to `now`.
-    pub(crate) fn take(&mut self, rule: &RateRule, now: Now, units: u64) {
-        if units == 0 {
-            return;
-        }
+    /// Whether it lies further in the future than the limit and a clock that is a little behind can
+    /// explain, or owes more than a bucket can.
+    pub(crate) fn is_beyond(&self, rule: &RateRule, now: Now) -> bool {
         let time = now.by(rule);
-        match (self, rule) {
-            (Self::Bucket { tat, full_at, .. }, RateRule::TokenBucket(bucket)) => {
-                let reading = gcra::ticks(bucket, now.moment);
-                let debt = gcra::debt(*tat, reading) + units * bucket.interval();
-                (*tat, *full_at) = (reading.wrapping_add(debt), now.moment + bucket.duration(debt));
+        match (&self.0, rule) {
+            (Kind::Bucket(state), RateRule::TokenBucket(bucket)) => {
+                let most = bucket.capacity() + bucket.tolerance();
+                state.at(bucket, now.moment).is_some_and(|state| state.debt(bucket, now.moment) > most)
             }
-            (Self::Fixed { end, used }, RateRule::FixedWindow(window)) => {
-                if *used == 0 {
-                    *end = window.end(time);
-                }
-                *used += units;
+            (Kind::Fixed(state), RateRule::FixedWindow(window)) => {
+                let Fixed { end, used } = state.at(time);
+                used > 0 && window.is_beyond(end, time)
             }
-            (Self::Counter { current, .. }, _) => *current += units,
-            (Self::Log { entries, used, .. }, _) => {
-                // Never before the last one: the clock may be a little behind.
-                let at = entries.back().map_or(time, |(last, _)| time.max(*last));
-                match entries.back_mut() {
-                    Some((last, count)) if *last == at => *count += units,
-                    _ => entries.push_back((at, units)),
-                }
-                *used += units;
+            (Kind::Counter(state), RateRule::SlidingCounter(counter)) => state.at(counter, time).is_beyond(time),
+            (Kind::Log(state), RateRule::SlidingLog(log)) => state.is_beyond(log.window(), time),
+            _ => false,
+        }
+    }
+
+    /// Cuts it, as if the limit were used up now. `serial` is a number that no other step has.
+    pub(crate) fn cut(&mut self, rule: &RateRule, now: Now, serial: u64) {
+        let time = now.by(rule);
+        match (&mut self.0, rule) {
+            (Kind::Bucket(state), RateRule::TokenBucket(bucket)) => {
+                *state = Bucket { ticks_per_nano: bucket.ticks_per_nano(), period: serial, ..Bucket::default() }.owing(
+                    bucket,
+                    now.moment,
+                    bucket.capacity(),
+                );
             }
+            (Kind::Fixed(state), RateRule::FixedWindow(window)) => {
+                *state = Fixed { end: window.end(time), used: window.limit() };
+            }
+            (Kind::Counter(state), RateRule::SlidingCounter(counter)) => *state = Counter::cut(counter, time),
+            (Kind::Log(state), RateRule::SlidingLog(log)) => state.cut(log.window(), time, log.limit()),
             _ => {}
         }
     }
 
-    /// What is said to a request for `wanted` units, of which `granted` were taken, if the
-    /// verdict is that it is allowed; of a state that has been turned to `now`. A refused one must fit
-    /// within the limit, or in `overdraw` within the overdraft.
-    pub(crate) fn decision(
-        &self,
-        rule: &RateRule,
-        now: Now,
-        verdict: Verdict,
-        wanted: u64,
-        overdraw: bool,
-    ) -> Decision {
-        if let Some((bucket, debt)) = self.debt(rule, now) {
-            if verdict == Verdict::Allowed {
-                return Decision::allowed_by(bucket, debt);
+    /// Takes units for which there is room. `serial` is a number that no other step has.
+    pub(crate) fn take(&mut self, rule: &RateRule, now: Now, units: u64, serial: u64) {
+        let time = now.by(rule);
+        match (&mut self.0, rule) {
+            (Kind::Bucket(state), RateRule::TokenBucket(bucket)) => {
+                let fresh = || Bucket { ticks_per_nano: bucket.ticks_per_nano(), period: serial, ..Bucket::default() };
+                let (kept, debt) = match state.at(bucket, now.moment) {
+                    Some(kept) if kept.ticks_per_nano == state.ticks_per_nano => (kept, kept.debt(bucket, now.moment)),
+                    Some(converted) => (fresh(), converted.debt(bucket, now.moment)),
+                    None => (fresh(), 0),
+                };
+                *state = kept.owing(bucket, now.moment, debt + units * bucket.interval());
             }
-            let cost = wanted.saturating_mul(bucket.interval());
-            return if overdraw {
-                Decision::overdraft_refused_by(bucket, debt, cost)
-            } else {
-                Decision::refused_by(bucket, debt, cost)
-            };
-        }
-        let (limit, used, time) = (rule.limit(), self.used(rule, now), now.by(rule));
-        let remaining = limit.saturating_sub(used);
-        let most = if overdraw { rule.most_units() } else { limit };
-        let wait = if verdict == Verdict::Allowed { 0 } else { self.wait(rule, time, wanted, most) };
-        let next = if used == 0 { 0 } else { self.wait(rule, time, remaining + 1, limit) };
-        let reset = if used == 0 { 0 } else { self.wait(rule, time, limit, limit) };
-        let window = u64::try_from(rule.window().as_nanos()).unwrap_or(u64::MAX);
-        Decision::counted(verdict, Counted { limit, remaining, wait, next, reset, window })
-    }
-
-    /// How long until `units` fit below `most`, in a rule that counts in windows.
-    fn wait(&self, rule: &RateRule, time: u64, units: u64, most: u64) -> u64 {
-        match (self, rule) {
-            (Self::Fixed { end, used }, _) => {
-                if used.saturating_add(units) <= most {
-                    0
-                } else {
-                    end.saturating_sub(time)
+            (Kind::Fixed(state), RateRule::FixedWindow(window)) => {
+                *state = state.at(time);
+                if state.used == 0 {
+                    state.end = window.end(time);
                 }
+                state.used += units;
             }
-            (Self::Counter { window, number, previous, current }, RateRule::SlidingCounter(counter)) => {
-                // A clock that is a little behind waits for the window to begin.
-                let ahead = number.saturating_mul(*window).saturating_sub(time);
-                let elapsed = if ahead > 0 { 0 } else { time % window };
-                let wait = counter.wait(*previous, *current, elapsed, units, most);
-                ahead.saturating_add(wait.unwrap_or(u64::MAX))
+            (Kind::Counter(state), RateRule::SlidingCounter(counter)) => {
+                *state = state.at(counter, time);
+                state.current += units;
             }
-            (Self::Log { entries, window, used }, _) => {
-                if used.saturating_add(units) <= most {
-                    return 0;
-                }
-                let mut left = *used;
-                let blocking = entries.iter().find(|(_, counted)| {
-                    left -= counted;
-                    left.saturating_add(units) <= most
-                });
-                blocking.map_or(u64::MAX, |(at, _)| at.saturating_add(*window).saturating_sub(time))
-            }
-            (Self::Bucket { .. } | Self::Counter { .. }, _) => 0,
-        }
-    }
-
-    /// The units that count now, in a rule that counts in windows.
-    fn used(&self, rule: &RateRule, now: Now) -> u64 {
-        match (self, rule) {
-            (Self::Fixed { used, .. } | Self::Log { used, .. }, _) => *used,
-            (Self::Counter { window, number, previous, current }, RateRule::SlidingCounter(counter)) => {
-                let time = now.by(rule);
-                let elapsed = time.saturating_sub(number.saturating_mul(*window));
-                counter.estimate(*previous, *current, elapsed)
-            }
-            _ => 0,
-        }
-    }
-
-    /// A bucket's numbers and debt in ticks.
-    fn debt<'a>(&self, rule: &'a RateRule, now: Now) -> Option<(&'a TokenBucket, u64)> {
-        match (self, rule) {
-            (Self::Bucket { tat, .. }, RateRule::TokenBucket(bucket)) => {
-                Some((bucket, gcra::debt(*tat, gcra::ticks(bucket, now.moment))))
-            }
-            _ => None,
+            (Kind::Log(state), RateRule::SlidingLog(log)) => state.take(log.window(), time, units),
+            _ => {}
         }
     }
 
     /// From when on the state is worth no more than none, as a moment; of the time of
-    /// day, as far off as it is by that.
+    /// day, as far off as it is by that, and a second later: it may be set.
     pub(crate) fn worthless_at(&self, rule: &RateRule, now: Now) -> Moment {
-        let (moment, time) = (now.moment, now.by(rule));
-        let after = |end: u64| moment + std::time::Duration::from_nanos(end.saturating_sub(time));
-        match self {
-            // Receipts are worth something for as long as a full bucket takes to
-            // empty; what was given back in that time must not be forgotten.
-            Self::Bucket { full_at, returned, .. } => match bucket_of(rule) {
-                Some(bucket) if *returned > 0 => (*full_at).max(moment + bucket.duration(bucket.most_debt())),
-                _ => *full_at,
-            },
-            Self::Fixed { end, .. } => after(*end),
-            Self::Counter { window, number, current, .. } => {
-                let windows = if *current > 0 { 2 } else { 1 };
-                after(number.saturating_add(windows).saturating_mul(*window))
-            }
-            Self::Log { entries, window, .. } => {
-                entries.back().map_or(moment, |(at, _)| after(at.saturating_add(*window)))
-            }
+        let grace = if goes_by_calendar(rule) { TOLERANCE } else { 0 };
+        let after = |end: u64| {
+            let left = end.saturating_sub(now.by(rule)).saturating_add(grace);
+            now.moment + std::time::Duration::from_nanos(left)
+        };
+        match &self.0 {
+            Kind::Bucket(state) => state.full_at,
+            Kind::Fixed(Fixed { used: 0, .. }) => now.moment,
+            Kind::Fixed(Fixed { end, .. }) => after(*end),
+            Kind::Counter(state) => after(state.end()),
+            Kind::Log(state) => state.last().map_or(now.moment, |at| after(at.saturating_add(state.window))),
         }
     }
 
-    /// What is needed to give back what has just been taken at `now`.
-    pub(crate) fn mark(&self) -> [u64; 2] {
-        match self {
-            Self::Bucket { tat, returned, .. } => [*tat, *returned],
-            Self::Fixed { end, .. } => [*end, 0],
-            Self::Counter { number, window, .. } => [*number, *window],
-            Self::Log { entries, .. } => [entries.back().map_or(0, |(at, _)| *at), 0],
+    /// What is needed to give back what has just been taken.
+    pub(crate) fn mark(&self) -> [[u64; 2]; 2] {
+        match &self.0 {
+            Kind::Bucket(Bucket { tat, returned, period, .. }) => [[*tat, *returned], [*period, 0]],
+            Kind::Fixed(Fixed { end, .. }) => [[*end, 0], [0, 0]],
+            Kind::Counter(Counter { number, window, .. }) => [[*number, *window], [0, 0]],
+            Kind::Log(state) => [[state.last().unwrap_or(0), 0], [0, 0]],
         }
     }
 
-    /// Gives back up to `units` of what was taken when the state's mark was `mark`, of a
-    /// state that has been turned to `now`. Says how many.
-    pub(crate) fn give_back(&mut self, rule: &RateRule, now: Now, mark: [u64; 2], units: u64) -> u64 {
-        match self {
-            Self::Bucket { tat, full_at, returned, .. } => {
-                let Some(bucket) = bucket_of(rule) else { return 0 };
+    /// Gives back up to `units` of what was taken when the state's mark was `mark`. Says how
+    /// many are there again: of a limit of which nothing is used, all.
+    pub(crate) fn give_back(&mut self, rule: &RateRule, now: Now, mark: [[u64; 2]; 2], units: u64) -> u64 {
+        let time = now.by(rule);
+        match (&mut self.0, rule) {
+            (Kind::Bucket(state), RateRule::TokenBucket(bucket)) => {
+                let Some(kept) = state.at(bucket, now.moment) else { return units };
+                let debt = kept.debt(bucket, now.moment);
+                if debt == 0 {
+                    return units;
+                }
+                if kept.ticks_per_nano != state.ticks_per_nano || state.period != mark[1][0] {
+                    return 0;
+                }
                 let reading = gcra::ticks(bucket, now.moment);
-                let ticks = returnable(bucket, reading, mark, *returned, units);
-                // Never below empty debt: what was forgotten meanwhile has come back by itself.
-                let ticks = ticks.min(gcra::debt(*tat, reading));
-                *tat = tat.wrapping_sub(ticks);
-                *returned = returned.wrapping_add(ticks);
-                *full_at = now.moment + bucket.duration(gcra::debt(*tat, reading));
+                let ticks = returnable(bucket, reading, mark[0], state.returned, units).min(debt);
+                state.returned = state.returned.wrapping_add(ticks);
+                if ticks == debt {
+                    *state = Bucket::default();
+                    return units;
+                }
+                *state = state.owing(bucket, now.moment, debt - ticks);
                 ticks / bucket.interval()
             }
-            Self::Fixed { end, used } => {
-                let back = if *end == mark[0] { units.min(*used) } else { 0 };
-                *used -= back;
-                back
-            }
-            Self::Counter { window, number, previous, current } => {
-                let count = match number.checked_sub(mark[0]) {
-                    _ if *window != mark[1] => return 0,
-                    Some(0) => current,
-                    Some(1) => previous,
-                    _ => return 0,
-                };
-                let back = units.min(*count);
-                *count -= back;
-                back
-            }
-            Self::Log { entries, used, .. } => {
-                let Ok(place) = entries.binary_search_by_key(&mark[0], |(at, _)| *at) else { return 0 };
-                let count = &mut entries[place].1;
-                let back = units.min(*count);
-                *count -= back;
-                *used -= back;
-                if *count == 0 {
-                    entries.remove(place);
+            (Kind::Fixed(state), _) => {
+                let kept = state.at(time);
+                let back = if kept.end == mark[0][0] { units.min(kept.used) } else { 0 };
+                match (kept.used, back) {
+                    (0, _) => return units,
+                    (_, 0) => {}
+                    (used, _) => *state = Fixed { used: used - back, ..kept },
                 }
                 back
             }
+            (Kind::Counter(state), RateRule::SlidingCounter(counter)) => {
+                let mut kept = state.at(counter, time);
+                if kept.is_empty() {
+                    return units;
+                }
+                let back = kept.give_back(mark[0], units);
+                if back > 0 {
+                    *state = kept;
+                }
+                back
+            }
+            (Kind::Log(state), RateRule::SlidingLog(log)) => match state.used(log.window(), time) {
+                0 => units,
+                // What has expired is there again, too, but whether it was this one nobody knows.
+                _ if mark[0][0].saturating_add(log.window()) <= time => 0,
+                _ => state.give_back(mark[0][0], units),
+            },
+            _ => units,
         }
+    }
+}
+
+impl Bucket {
+    /// The state now; `None` if it is full. In other ticks it is rounded up to a microsecond.
+    fn at(self, bucket: &TokenBucket, now: Moment) -> Option<Self> {
+        if self.full_at <= now {
+            return None;
+        }
+        if self.ticks_per_nano == bucket.ticks_per_nano() {
+            return Some(self);
+        }
+        let full_at = Moment::from_nanos(self.full_at.as_nanos().div_ceil(1_000).saturating_mul(1_000));
+        // A debt that these ticks can't hold is no less for that: it will be cut.
+        let nanos = full_at.as_nanos() - now.as_nanos();
+        let debt = nanos.saturating_mul(u64::from(bucket.ticks_per_nano())).min(u64::MAX >> 1);
+        let tat = gcra::ticks(bucket, now).wrapping_add(debt);
+        Some(Self { tat, ticks_per_nano: bucket.ticks_per_nano(), full_at, ..self })
+    }
+
+    fn debt(self, bucket: &TokenBucket, now: Moment) -> u64 {
+        gcra::debt(self.tat, gcra::ticks(bucket, now))
+    }
+
+    fn owing(self, bucket: &TokenBucket, now: Moment, debt: u64) -> Self {
+        let tat = gcra::ticks(bucket, now).wrapping_add(debt);
+        Self { tat, full_at: now + bucket.duration(debt), ..self }
+    }
+}
+
+impl Fixed {
+    /// The state at this time: nothing, once the window is over.
+    const fn at(self, time: u64) -> Self {
+        if self.end <= time || self.used == 0 { Self { end: time, used: 0 } } else { self }
     }
 }
 
@@ -393,16 +328,4 @@ pub(crate) fn returnable(bucket: &TokenBucket, reading: u64, mark: [u64; 2], ret
     let unpaid = gcra::debt(tat, reading);
     let since = returned.wrapping_sub(returned_then);
     units.saturating_mul(bucket.interval()).min(unpaid.saturating_sub(since))
-}
-
-const fn bucket_of(rule: &RateRule) -> Option<&TokenBucket> {
-    match rule {
-        RateRule::TokenBucket(bucket) => Some(bucket),
-        _ => None,
-    }
-}
-
-/// The share of a count that is still covered when `left` of a window of this length is; rounded up.
-fn covered(count: u64, left: u64, window: u64) -> u64 {
-    u64::try_from((u128::from(count) * u128::from(left)).div_ceil(u128::from(window))).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stanchion_conformance::{RedisServer, rate, rate_laws};
-use stanchion_core::{Answer, Decision, ManualClock, Moment, RateRequest, RateStore, StoreError};
+use stanchion_core::{Answer, Decision, ManualClock, Moment, RateRequest, RateStore, Receipt, StoreError};
 use stanchion_redis::RedisRateStore;
 
 /// The store with its server, which ends with the last law that holds it.
@@ -16,6 +16,14 @@ struct Held {
 impl RateStore for Held {
     fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
         self.store.decide(request)
+    }
+
+    fn reserve(&self, request: RateRequest<'_>) -> Answer<'_, Result<(Decision, Receipt), StoreError>> {
+        self.store.reserve(request)
+    }
+
+    fn give_back(&self, request: RateRequest<'_>, receipt: &Receipt) -> Answer<'_, Result<u64, StoreError>> {
+        self.store.give_back(request, receipt)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Clock, Moment};
 
 /// A clock that stands still until told otherwise. Clones turn together.
 ///
-/// It can only be advanced, as no [`Clock`] steps back.
+/// As a [`Clock`] it is advanced only: no clock steps back.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,6 +48,16 @@ impl ManualClock {
             .ok();
     }
 
+    /// Turns it back, at most to the first moment: for tests of what goes by a clock that
+    /// does step back, such as the time of day, or a server's.
+    pub fn turn_back(&self, by: Duration) {
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                Some((Moment::from_nanos(now) - (Moment::default() + by)).as_nanos().try_into().unwrap_or(0))
+            })
+            .ok();
+    }
+
     /// This clock as a [`Clock`], to hand to a policy.
     pub fn clock(&self) -> Clock {
         self.clone().into()
@@ -63,5 +73,9 @@ mod tests {
         let clock = ManualClock::at(Moment::from_nanos(7));
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), Moment::MAX);
+        clock.turn_back(Duration::from_nanos(3));
+        assert_eq!(clock.now(), Moment::from_nanos(u64::MAX - 3));
+        clock.turn_back(Duration::MAX);
+        assert_eq!(clock.now(), Moment::default());
     }
 }

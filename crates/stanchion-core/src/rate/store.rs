@@ -1,5 +1,8 @@
 //! The trait of the stores that keep rate limits.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Decision, RateRule, TokenBucket};
 use crate::{Answer, ConfigError, Name, StoreError, StoreErrorKind};
 
@@ -29,17 +32,20 @@ use crate::{Answer, ConfigError, Name, StoreError, StoreErrorKind};
 ///      Two at one time are two.
 ///
 ///    The state of another algorithm under the same name is no state. An overdraft
-///    widens what [`Ask::Overdraw`] may take, and nothing else.
+///    widens what [`Ask::Overdraw`] may take, and nothing else. What is said of the numbers is
+///    [`Decision::of_usages`].
 /// 5. *The store's clock*, read once in a decision. Calendars go by the time of day. (Not checked.)
-/// 6. *Time that steps back.* A state further in the future than the limit and a second's
-///    tolerance can explain is cut, as if the limit were used up now, and that is written. So
-///    is what is left by a larger limit. A state that is less far ahead is waited for.
+/// 6. *Time that steps back.* A request that would take something and meets a state further in
+///    the future than the limit and a second's tolerance can explain is refused, and the state is
+///    cut, as if the limit were used up now. So is the debt that is left by a larger bucket. A
+///    state that is less far ahead is waited for.
 /// 7. *Never fits.* A cost above what can ever be taken is answered
 ///    [`NeverFits`](crate::Verdict::NeverFits), and nothing is written.
 /// 8. *Bounded.* State that has become equal to no state goes away by itself. (Not
 ///    checked.)
 /// 9. *Nothing comes back twice.* Units that are given back are no more than were taken, and
-///    never lift the limit above what it would be had they not been taken.
+///    never lift the limit above what it would be had they not been taken. A state that was
+///    cut, or whose ticks or length of window have changed, takes nothing back from before.
 ///
 /// # Cancellation
 /// Dropping the answer of a remote store leaves open whether the tokens were
@@ -63,6 +69,9 @@ pub trait RateStore: Send + Sync {
     /// Gives back `request.cost` of the units of a receipt, of the same key and limits,
     /// and says how many of them each limit has again, at the least.
     ///
+    /// What it asks to be given back it [draws](Receipt::draw) from the receipt first, whatever becomes of it
+    /// then. Of a limit of which nothing is used all units are there again.
+    ///
     /// A token bucket has refilled meanwhile, and what it might have lost by being
     /// full is not given back on top: with nobody else about, that makes no
     /// difference; with others, it is at most as many units as have dripped in since.
@@ -77,21 +86,39 @@ fn unsupported() -> StoreError {
 }
 
 /// What a store needs to give units back. What is in it is the store's own affair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It can't be cloned: what has been drawn from it has been drawn.
+///
+/// ```
+/// use stanchion_core::Receipt;
+///
+/// let receipt = Receipt::new(5, vec![[7, 0]]);
+/// assert_eq!((receipt.draw(3), receipt.draw(3), receipt.draw(1)), (3, 2, 0));
+/// assert_eq!(receipt.units(), 5);
+/// ```
+#[derive(Debug)]
 pub struct Receipt {
     units: u64,
+    left: AtomicU64,
     marks: Vec<[u64; 2]>,
 }
 
 impl Receipt {
-    /// The receipt for so many units, with two numbers for each limit.
+    /// The receipt for so many units, with the numbers that the store needs.
     pub const fn new(units: u64, marks: Vec<[u64; 2]>) -> Self {
-        Self { units, marks }
+        Self { units, left: AtomicU64::new(units), marks }
     }
 
     /// The units that were taken.
     pub const fn units(&self) -> u64 {
         self.units
+    }
+
+    /// Draws up to `units` of those that have not been drawn before: these may be given back, once.
+    pub fn draw(&self, units: u64) -> u64 {
+        // Relaxed: no other memory hangs on the number.
+        let left = self.left.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(units)));
+        left.unwrap_or(0).min(units)
     }
 
     /// The numbers, limit by limit.

@@ -200,10 +200,10 @@ impl FixedWindow {
         }
     }
 
-    /// Whether the end of a window lies further off than any window's can, so that a
-    /// clock has stepped back, or the window was a longer one.
+    /// Whether the end of a window lies further off than that of any window which begins
+    /// within a second, so that a clock has stepped back, or the window was a longer one.
     pub const fn is_beyond(&self, end: u64, now: u64) -> bool {
-        end > self.end(now).saturating_add(TOLERANCE)
+        end > self.end(now.saturating_add(TOLERANCE))
     }
 }
 
@@ -228,12 +228,18 @@ impl SlidingCounter {
     /// still covers when `elapsed` nanoseconds of the present one are over. Rounded up
     /// twice: the share to a 2²⁰th, and the units.
     pub const fn estimate(&self, previous: u64, current: u64, elapsed: u64) -> u64 {
-        current.saturating_add(self.covered(previous, elapsed))
+        current.saturating_add(Self::covered(self.window, previous, elapsed))
     }
 
-    const fn covered(&self, previous: u64, elapsed: u64) -> u64 {
-        let left = self.window.saturating_sub(elapsed);
-        let weight = (left as u128 * WHOLE).div_ceil(self.window as u128);
+    /// How many of the units of the window before still count when `elapsed` nanoseconds of
+    /// this one are over, both of this length: the estimate's first part. A window of no
+    /// length covers nothing.
+    pub const fn covered(window: u64, previous: u64, elapsed: u64) -> u64 {
+        let left = window.saturating_sub(elapsed);
+        if left == 0 {
+            return 0;
+        }
+        let weight = (left as u128 * WHOLE).div_ceil(window as u128);
         let covered = (previous as u128 * weight).div_ceil(WHOLE);
         // No more than `previous`, which is a u64.
         #[allow(clippy::cast_possible_truncation, reason = "see above")]

@@ -80,6 +80,11 @@ impl Holding {
         }
     }
 
+    /// The numbers that it was last asked by.
+    pub(super) const fn bucket(&self) -> &TokenBucket {
+        &self.bucket
+    }
+
     /// A check for `cost` units comes.
     pub(super) fn note(&mut self, config: &LeaseConfig, bucket: &TokenBucket, now: Moment, cost: u64) {
         if self.bucket != *bucket {

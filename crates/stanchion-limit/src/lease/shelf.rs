@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use stanchion_core::Moment;
@@ -26,6 +27,8 @@ pub(super) struct Shelf {
     /// With so many entries, but not before this moment, those that don't matter are dropped.
     sweep_at: usize,
     not_before: Moment,
+    /// The latest reading of the clock.
+    latest: Moment,
     /// Numbers turns and places in line.
     last_number: u64,
     pub(super) decided_here: u64,
@@ -46,6 +49,7 @@ impl Shelves {
                 most: max_keys.div_ceil(SHELVES),
                 sweep_at: FEW,
                 not_before: Moment::from_nanos(0),
+                latest: Moment::default(),
                 last_number: 0,
                 decided_here: 0,
                 trips: 0,
@@ -72,7 +76,21 @@ impl Cell {
     }
 }
 
+/// A reading that is older by this much is no late one.
+const STEP: Duration = Duration::from_secs(1);
+
 impl Shelf {
+    /// Forgets what was known before a clock stepped back: what would be over soon would be for as long
+    /// as the step was.
+    pub(super) fn read_at(&mut self, now: Moment) {
+        if self.latest > now + STEP {
+            self.entries.retain(|_, entry| entry.queue.is_busy());
+            self.entries.values_mut().for_each(|entry| entry.holding = Holding::new(entry.holding.bucket(), now));
+            (self.latest, self.not_before) = (now, now);
+        }
+        self.latest = self.latest.max(now);
+    }
+
     /// The entry of this check, new if need be; `None` if there is no room for it.
     pub(super) fn entry(&mut self, check: &Check, now: Moment, config: &LeaseConfig) -> Option<&mut Entry> {
         let id = check.id;

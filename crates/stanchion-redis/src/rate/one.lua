@@ -1,6 +1,6 @@
 -- Takes a cost from one token bucket whose interval is a whole number of
--- microseconds, or doesn't: what rate.lua does, for the commonest case, in half
--- of its time.
+-- microseconds, or doesn't: what the script on any limits does, for the commonest case, in
+-- half of its time.
 --
 -- KEYS[1]  the bucket
 -- ARGV     cost and capacity in microseconds; in tests also the time, and the
@@ -15,17 +15,21 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
-local debt = 0
+local debt, receipts = 0, ''
 local state = call('GET', KEYS[1])
 if state then
   local full = tonumber(state)
   if not full then
-    local whole = string.match(state, '^(%d+):%d+:%d+$')
-    if not whole then
+    local whole, ticks, parts, rest = string.match(state, '^(%d+):(%d+)(:%d+)(.*)$')
+    if not whole or not (rest == '' or string.match(rest, '^:%d+:%d+:%d+$')) then
       return redis.error_reply('ERR not the state of a rate limit: ' .. KEYS[1])
     end
     -- Another quota's ticks: rounded up, towards refusal.
-    full = whole + 1
+    full = whole + (ticks == '0' and 0 or 1)
+    if rest ~= '' and full > now then
+      -- Receipts are about: what they need stays as it is.
+      receipts = ':0' .. parts .. rest
+    end
   end
   if full > now then
     debt = full - now
@@ -47,5 +51,5 @@ if sum > capacity then
   return -1 - debt
 end
 -- Formatted here: the server writes a number of Lua's with 17 digits, and slowly.
-call('SET', KEYS[1], format('%d', now + sum), 'PX', format('%d', sum / 1000 + 1 + (ARGV[4] or 1000)))
+call('SET', KEYS[1], format('%d', now + sum) .. receipts, 'PX', format('%d', sum / 1000 + 1 + (ARGV[4] or 1000)))
 return sum
