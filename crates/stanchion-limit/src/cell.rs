@@ -82,7 +82,8 @@ impl TatCell {
     }
 
     /// Gives back up to `units` of what was taken when the state was left as in `mark`, if `returned`
-    /// ticks have been given back in all; see `state.rs`. The ticks that are there again.
+    /// ticks more have been given back since; see `state.rs`. The ticks that are there again; `None` if
+    /// all are, since the bucket is full.
     pub(crate) fn give_back(
         &self,
         bucket: &TokenBucket,
@@ -90,16 +91,20 @@ impl TatCell {
         returned: u64,
         units: u64,
         now: impl Fn() -> u64,
-    ) -> u64 {
+    ) -> Option<u64> {
         let mut tat = self.0.load(Ordering::Acquire);
         loop {
             let reading = now();
-            let ticks = returnable(bucket, reading, mark, returned, units).min(debt(tat, reading));
+            let owed = debt(tat, reading);
+            if owed == 0 {
+                return None;
+            }
+            let ticks = returnable(bucket, reading, mark, returned, units).min(owed);
             if ticks == 0 {
-                return 0;
+                return Some(0);
             }
             match self.0.compare_exchange_weak(tat, tat.wrapping_sub(ticks), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return ticks,
+                Ok(_) => return Some(ticks),
                 Err(seen) => tat = seen,
             }
         }

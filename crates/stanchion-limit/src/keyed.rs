@@ -242,8 +242,7 @@ impl<K: Hash + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
         #[cfg(feature = "tokio")]
         if let Some(line) = self.lines.of(hash).filter(|_| units > 0 && ask != Ask::Overdraw) {
             let look = self.local.ask(&self.clock, hash, limits, Ask::Exactly, 0, None);
-            let rules = limits.iter().map(RateLimit::rule);
-            let wait = crate::line::least_wait(rules, &look, line.length().1, 1);
+            let wait = crate::line::least_wait(&self.local.looks(&self.clock, hash, limits), line.length().1, 1);
             return Some(look.refused_for(wait.max(Duration::from_nanos(1))));
         }
         let _ = hash;
@@ -282,7 +281,7 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
     /// # Errors
     /// As [`Limiter::acquire_n`](crate::Limiter::acquire_n).
     pub async fn acquire_n(&self, key: &K, units: u64, max_wait: Duration) -> Result<(), Rejection> {
-        if !self.somebody_waits(self.hasher.hash(key)) {
+        if units == 0 || !self.somebody_waits(self.hasher.hash(key)) {
             let decision = self.check_n(key, units);
             if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
                 return crate::limiter::admitted(self.reporter.name(), &decision).map(drop);
@@ -301,15 +300,19 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
         Box::pin(async move {
             let hash = self.hasher.hash(key);
             let limits = self.tier(key).limits;
+            if let Some(never) = RateRequest::of(b"", units, &limits).never_fits() {
+                return crate::limiter::admitted(self.reporter.name(), &never).map(drop);
+            }
             let place = self.lines.enter(hash);
             let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
-            let look = self.local.ask(&self.clock, hash, &limits, Ask::Exactly, 0, None);
+            let looks = self.local.looks(&self.clock, hash, &limits);
+            let least = |ahead| crate::line::least_wait(&looks, ahead, units);
             let ask = || async {
                 let limits = self.tier(key).limits;
                 let never = RateRequest::of(b"", units, &limits).never_fits();
-                Ok(never.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, Ask::Exactly, units, None)))
+                never.unwrap_or_else(|| self.local.ask(&self.clock, hash, &limits, Ask::Exactly, units, None))
             };
-            let result = place.line().wait(wait, limits.iter().map(RateLimit::rule), look, ask).await;
+            let result = place.line().wait(wait, least, ask).await;
             result.map(|decision| self.reporter.decided(&decision))
         })
     }
@@ -317,7 +320,10 @@ impl<K: Hash + Sync + ?Sized, T: TierOf<K>> KeyedLimiter<K, InMemory, T> {
 
 impl<K: ?Sized, T: Send + Sync> TakesBack for KeyedLimiter<K, InMemory, T> {
     fn take_back(&self, hash: u64, limits: &[RateLimit], receipt: &Receipt, units: u64) -> u64 {
-        self.local.give_back(&self.clock, hash, limits, receipt, units)
+        let back = self.local.give_back(&self.clock, hash, limits, receipt, units);
+        #[cfg(feature = "tokio")]
+        self.lines.changed(Some(hash));
+        back
     }
 }
 
@@ -341,7 +347,7 @@ impl<K: ?Sized, S, T> KeyedLimiter<K, S, T> {
     /// check on; what was used stays used.
     ///
     /// # Errors
-    /// Names what can't be honoured: `tiers`, if the limiter was built neither with tiers nor as
+    /// Names what can't be honoured: `changeable`, if the limiter was built neither with tiers nor as
     /// [`changeable`](KeyedLimiterBuilder::changeable); `quotas`, if they have other names than before.
     pub fn set_quotas(&self, quotas: impl Into<Quotas>) -> Result<(), ConfigError> {
         self.set(None, &quotas.into())
@@ -357,9 +363,12 @@ impl<K: ?Sized, S, T> KeyedLimiter<K, S, T> {
 
     fn set(&self, tier: Option<&str>, quotas: &Quotas) -> Result<(), ConfigError> {
         let Some(tiers) = &self.tiers else {
-            return Err(ConfigError::new("tiers", "none", "the limiter was built to be never changed"));
+            return Err(ConfigError::new("changeable", false, "the limiter was built without tiers and as it is"));
         };
-        tiers.set(tier, Tier::new(quotas, self.reporter.name(), self.outage)?)
+        tiers.set(tier, Tier::new(quotas, self.reporter.name(), self.outage)?)?;
+        #[cfg(feature = "tokio")]
+        self.lines.changed(None);
+        Ok(())
     }
 
     /// The limits of a key.

@@ -1,11 +1,20 @@
 //! The states of many keys and limits behind one lock: any rules, several at once.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use stanchion_core::{Ask, Decision, Moment, RateRule, Receipt, Usage};
 
 use crate::state::{Now, State};
 use crate::table::WhenFull;
+
+/// So many states that are worth nothing are dropped for each that is put in.
+const DROPPED_AT_ONCE: u32 = 4;
+/// So many entries too many are not worth putting right.
+const FEW: usize = 64;
 
 /// The states that are worth keeping, by an id for each key and limit.
 #[derive(Debug, Default)]
@@ -14,10 +23,9 @@ pub(crate) struct Ledger {
     /// How many states there may be, and what becomes of one more.
     most: usize,
     when_full: WhenFull,
-    /// How many there may be before those that are worth nothing are dropped.
-    sweep_at: usize,
-    /// No state is worth nothing before this moment.
-    earliest: Moment,
+    /// When states may be worth nothing, soonest first. Each state has one here that is no later; one that
+    /// is sooner than is so is put back when it is due.
+    due: BinaryHeap<Reverse<(Moment, u64)>>,
     turned_away: u64,
     forgotten: u64,
     /// How many steps there have been: a number for each.
@@ -73,7 +81,7 @@ impl Ledger {
         // Those that were cut, by their places, of which there are 64 at most.
         let mut cut = 0_u64;
         for (place, limit) in (0..).zip(limits.clone()) {
-            if cost > 0 && self.state(limit).is_some_and(|state| state.is_beyond(limit.rule, now)) {
+            if cost > 0 && !now.given && self.state(limit).is_some_and(|state| state.is_beyond(limit.rule, now)) {
                 self.change(limit, now, |state, serial| state.cut(limit.rule, now, serial));
                 cut |= bit(place);
                 room = 0;
@@ -86,8 +94,8 @@ impl Ledger {
                 self.turned_away += 1;
                 let rule = limits.map(|limit| limit.rule).next();
                 let rule = rule.expect("a request has a limit");
-                let wait = self.earliest - now.moment;
-                return Decision::keys_full(rule, wait.max(std::time::Duration::from_nanos(1)));
+                let earliest = self.due.peek().map_or(now.moment, |Reverse((at, _))| *at);
+                return Decision::keys_full(rule, (earliest - now.moment).max(Duration::from_nanos(1)));
             }
             for limit in limits.clone() {
                 self.change(limit, now, |state, serial| state.take(limit.rule, now, granted, serial));
@@ -140,27 +148,43 @@ impl Ledger {
     /// Changes the state of a limit, which may be a new one.
     fn change<T>(&mut self, limit: Asked<'_>, now: Now, change: impl FnOnce(&mut State, u64) -> T) -> T {
         self.serial = self.serial.wrapping_add(1);
-        let fresh = || Held { state: State::fresh(limit.rule), worthless_at: now.moment };
+        let fresh = || Held { state: State::fresh(limit.rule), worthless_at: Moment::MAX };
         let held = self.states.entry(limit.id).or_insert_with(fresh);
         if !held.state.is_of(limit.rule) {
             *held = fresh();
         }
         let result = change(&mut held.state, self.serial);
-        held.worthless_at = held.state.worthless_at(limit.rule, now);
-        self.earliest = self.earliest.min(held.worthless_at);
+        let before = std::mem::replace(&mut held.worthless_at, held.state.worthless_at(limit.rule, now));
+        if held.worthless_at < before {
+            self.due.push(Reverse((held.worthless_at, limit.id)));
+        }
         result
     }
 
-    /// Whether states of these ids fit, if need be after dropping those that are worth
-    /// nothing: when they are twice as many as the last time, or when there is no
-    /// room and one of them may be.
+    /// Whether states of these ids fit, after dropping some of those that are worth nothing, or as many
+    /// as make room.
     fn has_room_for(&mut self, ids: impl Iterator<Item = u64> + Clone, now: Moment) -> bool {
         let new = |states: &IndexMap<u64, Held, RandomState>| ids.clone().filter(|id| !states.contains_key(id)).count();
-        let wanted = self.states.len() + new(&self.states);
-        if wanted > self.sweep_at.min(self.most) && self.earliest <= now {
-            self.states.retain(|_, held| held.worthless_at > now);
-            self.sweep_at = (2 * self.states.len()).max(64);
-            self.earliest = self.states.values().map(|held| held.worthless_at).min().unwrap_or(Moment::MAX);
+        if new(&self.states) == 0 {
+            return true;
+        }
+        let mut spared = 0;
+        while let Some(&Reverse((at, id))) = self.due.peek()
+            && at <= now
+            && (spared < DROPPED_AT_ONCE || self.states.len() + new(&self.states) > self.most)
+        {
+            self.due.pop();
+            spared += 1;
+            match self.states.get(&id).map(|held| held.worthless_at) {
+                Some(later) if later > now => self.due.push(Reverse((later, id))),
+                Some(_) => drop(self.states.swap_remove(&id)),
+                // Forgotten before.
+                None => {}
+            }
+        }
+        if self.due.len() > 2 * self.states.len() + FEW {
+            // Mostly of those that were forgotten.
+            self.due = self.states.iter().map(|(id, held)| Reverse((held.worthless_at, *id))).collect();
         }
         let mut missing = (self.states.len() + new(&self.states)).saturating_sub(self.most);
         if missing == 0 || self.when_full == WhenFull::Refuse {

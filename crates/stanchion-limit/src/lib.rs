@@ -110,6 +110,7 @@ mod outage;
 mod quota;
 mod reservation;
 mod reservoir;
+mod returns;
 mod shed;
 mod state;
 mod sync;

@@ -20,6 +20,7 @@ use crate::line::{Line, Wait};
 use crate::quota::Quotas;
 use crate::reservation::{Reservation, TakesBack};
 use crate::reservoir::Reservoirs;
+use crate::returns::Returns;
 use crate::state::Now;
 use crate::trace::Reporter;
 #[cfg(feature = "tokio")]
@@ -97,9 +98,10 @@ pub struct Limiter {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large one is the one that is not to be looked for elsewhere")]
 enum States {
-    /// One token bucket, without a lock; and the ticks that were given back in all.
-    Bucket { cell: Reservoirs, bucket: TokenBucket, returned: Mutex<u64> },
+    /// One token bucket, without a lock; and what was given back of late.
+    Bucket { cell: Reservoirs, bucket: TokenBucket, returns: Mutex<Returns> },
     /// Anything else.
     Ledger(Mutex<Ledger>),
 }
@@ -152,11 +154,7 @@ impl Limiter {
     #[inline(never)]
     fn take_behind(&self, at: Option<Moment>, cost: u64) -> Decision {
         if self.nobody_waits() || cost == 0 {
-            let now = |clock: &Clock| {
-                let now = Now::read(clock, self.rules());
-                at.map_or(now, |moment| Now { moment, ..now })
-            };
-            return self.ask_at(Ask::Exactly, cost, now).0;
+            return self.ask_at(Ask::Exactly, cost, at);
         }
         self.behind_the_line(cost)
     }
@@ -171,18 +169,16 @@ impl Limiter {
 
     /// The refusal of those who come while others wait: a unit is theirs when those have theirs.
     fn behind_the_line(&self, cost: u64) -> Decision {
+        if let Some(never) = RateRequest::of(b"", cost, &self.limits).never_fits() {
+            return never;
+        }
         #[cfg(feature = "tokio")]
         {
-            let look = self.look();
-            let ahead = self.line.length().1;
-            let wait = crate::line::least_wait(self.rules(), &look, ahead, cost).max(Duration::from_nanos(1));
-            if self.limits.iter().any(|limit| cost > limit.rule().limit()) {
-                return Decision::never_fits(self.limits[0].rule());
-            }
-            look.refused_for(wait)
+            let wait = crate::line::least_wait(&self.looks(), self.line.length().1, cost);
+            self.look().refused_for(wait.max(Duration::from_nanos(1)))
         }
         #[cfg(not(feature = "tokio"))]
-        self.ask(Ask::Exactly, cost).0
+        self.ask(Ask::Exactly, cost)
     }
 
     /// Takes as many of `units` as are there: [`Decision::granted`] says how many. Refused only
@@ -197,7 +193,7 @@ impl Limiter {
     ///
     /// While there is a debt everybody else is refused.
     pub fn charge(&self, units: u64) -> Decision {
-        let (decision, _) = self.ask(Ask::Overdraw, units);
+        let decision = self.ask(Ask::Overdraw, units);
         self.reporter.decided(&decision);
         decision
     }
@@ -207,12 +203,12 @@ impl Limiter {
     /// # Errors
     /// The refusal, as a decision.
     pub fn reserve(&self, units: u64) -> Result<Reservation<'_>, Decision> {
-        if !self.nobody_waits() {
+        if !self.nobody_waits() && units > 0 {
             let refused = self.behind_the_line(units);
             self.reporter.decided(&refused);
             return Err(refused);
         }
-        let (decision, receipt) = self.ask(Ask::Exactly, units);
+        let (decision, receipt) = self.ask_for_receipt(units);
         self.reporter.decided(&decision);
         if decision.allowed() {
             Ok(Reservation::new(self, 0, self.limits.clone(), receipt, decision))
@@ -232,38 +228,69 @@ impl Limiter {
     }
 
     fn asked(&self, ask: Ask, units: u64) -> Decision {
-        let decision = if self.nobody_waits() || units == 0 { self.ask(ask, units).0 } else { self.behind_the_line(1) };
+        let decision = if self.nobody_waits() || units == 0 { self.ask(ask, units) } else { self.behind_the_line(1) };
         self.reporter.decided(&decision);
         decision
     }
 
     fn look(&self) -> Decision {
-        self.ask(Ask::Exactly, 0).0
+        self.ask(Ask::Exactly, 0)
     }
 
-    fn ask(&self, ask: Ask, units: u64) -> (Decision, Receipt) {
-        self.ask_at(ask, units, |clock| Now::read(clock, self.rules()))
+    fn ask(&self, ask: Ask, units: u64) -> Decision {
+        self.ask_at(ask, units, None)
     }
 
-    /// Asks in any way, with a receipt. The clock is read by `now`, after the state.
-    fn ask_at(&self, ask: Ask, units: u64, now: impl Fn(&Clock) -> Now) -> (Decision, Receipt) {
-        let nothing = || Receipt::new(0, Vec::new());
+    /// Asks in any way. The clock is read after the state, unless it has been.
+    fn ask_at(&self, ask: Ask, units: u64, at: Option<Moment>) -> Decision {
         if let Some(never) = RateRequest::of(b"", units, &self.limits).ask(ask).never_fits() {
+            return never;
+        }
+        match &self.states {
+            States::Bucket { cell, bucket, .. } => cell.ask(bucket, ask, units, || self.ticks(bucket)).0,
+            States::Ledger(ledger) => {
+                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                // Read inside: a state is not judged by a reading that is older.
+                let now = Now::read(&self.clock, self.rules());
+                ledger.decide(self.ids(), at.map_or(now, |moment| now.given(moment)), units, ask)
+            }
+        }
+    }
+
+    /// Takes all or nothing, with a receipt.
+    fn ask_for_receipt(&self, units: u64) -> (Decision, Receipt) {
+        let nothing = || Receipt::new(0, Vec::new());
+        if let Some(never) = RateRequest::of(b"", units, &self.limits).never_fits() {
             return (never, nothing());
         }
         match &self.states {
-            States::Bucket { cell, bucket, returned } => {
-                // Before anything is taken: what is given back after that counts against it.
-                let returned = *returned.lock().unwrap_or_else(PoisonError::into_inner);
-                let (decision, tat) = cell.ask(bucket, ask, units, || gcra::ticks(bucket, now(&self.clock).moment));
-                (decision, Receipt::new(decision.granted(), vec![[tat, returned]]))
+            States::Bucket { cell, bucket, returns } => {
+                // Held while they are taken, so that the numbers are in the order of the takes.
+                let mut returns = returns.lock().unwrap_or_else(PoisonError::into_inner);
+                let number = returns.mark();
+                let (decision, tat) = cell.ask(bucket, Ask::Exactly, units, || self.ticks(bucket));
+                (decision, Receipt::new(decision.granted(), vec![[tat, 0], number]))
             }
             States::Ledger(ledger) => {
                 let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                let decision = ledger.decide(self.ids(), now(&self.clock), units, ask);
-                let receipt =
-                    if decision.granted() > 0 { ledger.receipt(self.ids(), decision.granted()) } else { nothing() };
-                (decision, receipt)
+                let decision = ledger.decide(self.ids(), Now::read(&self.clock, self.rules()), units, Ask::Exactly);
+                let granted = decision.granted();
+                (decision, if granted > 0 { ledger.receipt(self.ids(), granted) } else { nothing() })
+            }
+        }
+    }
+
+    /// How each of the limits stands.
+    #[cfg(feature = "tokio")]
+    fn looks(&self) -> Vec<(RateRule, Decision)> {
+        match &self.states {
+            States::Bucket { bucket, .. } => vec![(bucket.into(), self.look())],
+            States::Ledger(ledger) => {
+                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Now::read(&self.clock, self.rules());
+                let mut look =
+                    |limit: Asked<'_>| (*limit.rule, ledger.decide(std::iter::once(limit), now, 0, Ask::Exactly));
+                self.ids().map(&mut look).collect()
             }
         }
     }
@@ -345,7 +372,7 @@ impl Limiter {
     /// What needs no waiting.
     #[inline]
     fn acquire_now(&self, units: u64) -> Option<Result<(), Rejection>> {
-        if !self.nobody_waits() {
+        if !self.nobody_waits() && units > 0 {
             return None;
         }
         let decision = self.check_n(units);
@@ -364,9 +391,14 @@ impl Limiter {
         too_long: RejectionKind,
     ) -> BoxFuture<'_, Result<(), Rejection>> {
         Box::pin(async move {
+            if let Some(never) = RateRequest::of(b"", units, &self.limits).never_fits() {
+                return admitted(self.reporter.name(), &never).map(drop);
+            }
             let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
-            let ask = || async { Ok(self.ask(Ask::Exactly, units).0) };
-            let result = self.line.wait(wait, self.rules(), self.look(), ask).await;
+            let looks = self.looks();
+            let least = |ahead| crate::line::least_wait(&looks, ahead, units);
+            let ask = || async { self.ask(Ask::Exactly, units) };
+            let result = self.line.wait(wait, least, ask).await;
             result.map(|decision| self.reporter.decided(&decision))
         })
     }
@@ -374,20 +406,28 @@ impl Limiter {
 
 impl TakesBack for Limiter {
     fn take_back(&self, _hash: u64, _limits: &[RateLimit], receipt: &Receipt, units: u64) -> u64 {
-        match &self.states {
-            States::Bucket { cell, bucket, returned } => {
-                let Some(mark) = receipt.marks().first() else { return 0 };
-                let mut returned = returned.lock().unwrap_or_else(PoisonError::into_inner);
-                let ticks = cell.give_back(bucket, *mark, *returned, units, || self.ticks(bucket));
-                *returned = returned.wrapping_add(ticks);
-                ticks / bucket.interval()
+        let back = match &self.states {
+            States::Bucket { cell, bucket, returns } => {
+                let [taken, number] = receipt.marks() else { return 0 };
+                let mut returns = returns.lock().unwrap_or_else(PoisonError::into_inner);
+                let against = returns.against(0, *number);
+                match cell.give_back(bucket, *taken, against, units, || self.ticks(bucket)) {
+                    Some(ticks) => {
+                        returns.note(0, *number, ticks);
+                        ticks / bucket.interval()
+                    }
+                    None => units,
+                }
             }
             States::Ledger(ledger) => {
                 let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Now::read(&self.clock, self.rules());
                 ledger.give_back(self.ids(), now, receipt, units)
             }
-        }
+        };
+        #[cfg(feature = "tokio")]
+        self.line.changed();
+        back
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use stanchion_core::{Decision, RateRule, Rejection, RejectionKind, Verdict};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 /// A line before one limit.
@@ -21,6 +21,7 @@ pub(crate) struct Line {
     /// How many wait, and for how many units.
     waiting: AtomicUsize,
     units: AtomicU64,
+    changed: Notify,
 }
 
 /// What a request in line must know.
@@ -37,7 +38,7 @@ pub(crate) struct Wait<'a> {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        Self { turn: Semaphore::new(1), waiting: AtomicUsize::new(0), units: AtomicU64::new(0) }
+        Self { turn: Semaphore::new(1), waiting: AtomicUsize::new(0), units: AtomicU64::new(0), changed: Notify::new() }
     }
 
     /// Whether nobody waits.
@@ -52,36 +53,34 @@ impl Line {
         (self.waiting.load(Ordering::Relaxed), self.units.load(Ordering::Relaxed))
     }
 
-    /// Waits until `ask` allows it, at most for as long as `wait` says; `look` tells how the limit
-    /// stands. Refuses at once where the wait is known to be too long.
+    /// Waits until `ask` allows it, at most for as long as `wait` says; `least` tells how long that takes
+    /// at least behind so many units. Refuses at once where that is known to be too long.
     ///
     /// # Cancellation
     /// Dropping it gives up the place.
-    pub(crate) async fn wait<F>(
+    pub(crate) async fn wait<F: Future<Output = Decision>>(
         &self,
         wait: Wait<'_>,
-        rules: impl Iterator<Item = &RateRule>,
-        look: Decision,
+        least: impl Fn(u64) -> Duration,
         ask: impl Fn() -> F,
-    ) -> Result<Decision, Rejection>
-    where
-        F: Future<Output = Result<Decision, Rejection>>,
-    {
+    ) -> Result<Decision, Rejection> {
         let began = Instant::now();
         let refuse = |kind, after: Duration| Err(Rejection::new(wait.name.to_owned(), kind).retry_after(after));
-        let Some(place) = Place::take(self, &wait) else {
-            return refuse(RejectionKind::Saturated, least_wait(rules, &look, self.length().1, 1));
-        };
-        let least = least_wait(rules, &look, place.units_ahead, wait.units);
+        // Looked at before a place is taken: who doesn't stay is in nobody's way.
+        let (_, ahead) = self.length();
+        let least = least(ahead);
         if least > wait.most {
             return refuse(wait.too_long, least);
         }
+        let Some(_place) = Place::take(self, &wait) else {
+            return refuse(RejectionKind::Saturated, least);
+        };
         let turn = tokio::time::timeout(wait.most, self.turn.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return refuse(wait.too_long, least);
         };
         loop {
-            let decision = ask().await?;
+            let decision = ask().await;
             match decision.verdict() {
                 Verdict::Allowed => return Ok(decision),
                 Verdict::Refused | Verdict::KeysFull => {}
@@ -92,7 +91,15 @@ impl Line {
             if pause > wait.most.saturating_sub(began.elapsed()) {
                 return refuse(wait.too_long, pause);
             }
-            tokio::time::sleep(pause).await;
+            // Or until something is given back, or the limit is another.
+            let _ = tokio::time::timeout(pause, self.changed.notified()).await;
+        }
+    }
+
+    /// The first in line asks again: something has been given back, or the limit is another.
+    pub(crate) fn changed(&self) {
+        if !self.is_empty() {
+            self.changed.notify_one();
         }
     }
 }
@@ -111,17 +118,15 @@ fn rejection(name: &str, decision: &Decision) -> Rejection {
 struct Place<'a> {
     line: &'a Line,
     units: u64,
-    units_ahead: u64,
 }
 
 impl<'a> Place<'a> {
     fn take(line: &'a Line, wait: &Wait<'_>) -> Option<Self> {
-        if line.waiting.fetch_add(1, Ordering::Relaxed) >= wait.queue {
-            line.waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let units_ahead = line.units.fetch_add(wait.units, Ordering::Relaxed);
-        Some(Self { line, units: wait.units, units_ahead })
+        let room = |waiting| (waiting < wait.queue).then_some(waiting + 1);
+        line.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        // No more than a limit can give, of which so many can't be that they overflow.
+        line.units.fetch_add(wait.units, Ordering::Relaxed);
+        Some(Self { line, units: wait.units })
     }
 }
 
@@ -132,22 +137,11 @@ impl Drop for Place<'_> {
     }
 }
 
-/// How long it takes at least until `units` fit after those ahead have been admitted, where the
-/// limits stand as `look` says.
-pub(crate) fn least_wait<'a>(
-    rules: impl Iterator<Item = &'a RateRule>,
-    look: &Decision,
-    ahead: u64,
-    units: u64,
-) -> Duration {
-    // `look` tells of one of the limits; of the others it is known that they had no more left.
-    let mut least = Duration::ZERO;
-    for (place, rule) in rules.enumerate() {
-        if place == look.limit_index() {
-            least = least.max(wait_of(rule, look, ahead.saturating_add(units)));
-        }
-    }
-    least
+/// How long it takes at least until `units` fit after those ahead have been admitted, where each of
+/// the limits stands as it is said to.
+pub(crate) fn least_wait(looks: &[(RateRule, Decision)], ahead: u64, units: u64) -> Duration {
+    let wanted = ahead.saturating_add(units);
+    looks.iter().map(|(rule, look)| wait_of(rule, look, wanted)).max().unwrap_or_default()
 }
 
 fn wait_of(rule: &RateRule, look: &Decision, wanted: u64) -> Duration {
@@ -161,11 +155,12 @@ fn wait_of(rule: &RateRule, look: &Decision, wanted: u64) -> Duration {
             look.next_token_after().saturating_add(bucket.duration(more.saturating_mul(bucket.interval())))
         }
         _ => {
-            // An estimate may let two windows' worth into one.
-            let windows = match rule {
-                RateRule::SlidingCounter(_) => (more / rule.limit()).saturating_sub(1),
-                _ => more / rule.limit(),
+            // An estimate may let two windows' worth into one; and a month may be shorter than the longest.
+            let sooner = match rule {
+                RateRule::SlidingLog(_) => 0,
+                _ => 1,
             };
+            let windows = (more / rule.limit()).saturating_sub(sooner);
             let windows = u32::try_from(windows).unwrap_or(u32::MAX);
             look.next_token_after().saturating_add(rule.window().saturating_mul(windows))
         }

@@ -39,24 +39,40 @@ pub struct MemoryRateStore {
     clock: Clock,
 }
 
-/// Enough that two cores seldom meet, few enough to leave each a fair number of keys.
-const SHARDS: usize = 16;
+/// Enough that two cores seldom meet,
+const MOST_SHARDS: usize = 16;
+/// few enough to leave each a fair number of keys, which then don't differ by much.
+const KEYS_OF_A_SHARD: usize = 1_024;
 
 impl MemoryRateStore {
-    /// A store for at most `max_keys` states in debt, rounded up to a multiple of
-    /// 16 and divided evenly among as many shards, on the system's clock.
+    /// A store with room for `max_keys` states in debt, on the system's clock. From 2,048 on they
+    /// are divided among up to 16 shards, each with some room more than its part, since keys don't fall evenly.
     pub fn new(max_keys: usize) -> Self {
         Self::with_clock(max_keys, Clock::system())
     }
 
     /// The same on a clock of the caller's.
     pub fn with_clock(max_keys: usize, clock: impl Into<Clock>) -> Self {
-        Self::assemble(max_keys, WhenFull::Refuse, clock.into(), KeyHasher::new())
+        Self::assemble(max_keys, 1, WhenFull::Refuse, clock.into(), KeyHasher::new())
     }
 
-    pub(crate) fn assemble(max_keys: usize, when_full: WhenFull, clock: Clock, hasher: KeyHasher) -> Self {
-        let shard = |_| Mutex::new(Ledger::new(max_keys.div_ceil(SHARDS).max(1), when_full));
-        Self { shards: (0..SHARDS).map(shard).collect(), hasher, clock }
+    /// The same for keys with so many states each.
+    pub(crate) fn assemble(
+        max_keys: usize,
+        states: usize,
+        when_full: WhenFull,
+        clock: Clock,
+        hasher: KeyHasher,
+    ) -> Self {
+        let shards = (max_keys / KEYS_OF_A_SHARD).clamp(1, MOST_SHARDS);
+        // Rounded down to a power of two, so that some bits of a hash choose one.
+        let shards = 1 << shards.ilog2();
+        let part = max_keys.div_ceil(shards).max(1);
+        // Six standard deviations of a part.
+        let more = if shards == 1 { 0 } else { 6 * part.isqrt() };
+        let most = (part + more).saturating_mul(states.max(1));
+        let shard = |_| Mutex::new(Ledger::new(most, when_full));
+        Self { shards: (0..shards).map(shard).collect(), hasher, clock }
     }
 
     /// How many new states were refused for want of room, and how many were forgotten for new ones.
@@ -107,7 +123,7 @@ impl MemoryRateStore {
         let mut shard = lock(self.shard(hash));
         // Read inside, so that no state was dropped at a later reading than this.
         let now = Now::read(&self.clock, limits.iter().map(RateLimit::rule));
-        let now = at.map_or(now, |moment| Now { moment, ..now });
+        let now = at.map_or(now, |moment| now.given(moment));
         let decision = shard.decide(self.asked(hash, limits), now, cost, ask);
         (decision, shard)
     }
@@ -124,7 +140,8 @@ impl MemoryRateStore {
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Ledger> {
-        &self.shards[usize::try_from(hash >> 60).expect("below 16")]
+        let index = usize::try_from(hash >> 60).expect("below 16");
+        &self.shards[index & (self.shards.len() - 1)]
     }
 }
 

@@ -245,6 +245,9 @@ impl Quota {
     /// is longer than W / (N - B + 1), if only by a part of a nanosecond.
     fn strict_bucket(&self, window: Duration) -> Result<TokenBucket, ConfigError> {
         let burst = self.burst.unwrap_or((self.count / 10).max(1));
+        if burst == 0 {
+            return Err(ConfigError::new("burst", burst, "must be at least 1"));
+        }
         if self.count > 0 && burst > self.count {
             let limit = format!("must be at most the count of {}, if strict", self.count);
             return Err(ConfigError::new("burst", burst, limit));
@@ -440,6 +443,8 @@ mod strict_tests {
         assert_eq!(field(Quota::per_calendar(10, CalendarUnit::Day).burst(1)), "burst");
         assert_eq!(field(Quota::per_calendar(10, CalendarUnit::Day).sliding_log()), "algorithm");
         assert_eq!(field(Quota::per_second(0).strict()), "count");
+        assert_eq!(field(Quota::per_second(u64::MAX).strict().burst(0)), "burst");
+        assert_eq!(field(Quota::per_second(10).sliding_log().overdraft(100_000)), "overdraft");
         assert_eq!(field(Quota::new(1, Duration::ZERO).strict()), "period");
         assert_eq!(field(Quota::per_second(1_000_000).sliding_log()), "count");
         let quotas: Quotas = [("a", Quota::per_second(1)), ("a", Quota::per_second(2))].into();

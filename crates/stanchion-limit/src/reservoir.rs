@@ -209,7 +209,7 @@ impl Reservoirs {
         returned: u64,
         units: u64,
         now: impl Fn() -> u64,
-    ) -> u64 {
+    ) -> Option<u64> {
         self.cell.give_back(bucket, mark, returned, units, now)
     }
 

@@ -39,6 +39,8 @@ use log::Log;
 pub(crate) struct Now {
     pub(crate) moment: Moment,
     pub(crate) unix: u64,
+    /// The moment is of the caller's reading, which may be old: nothing is cut by it.
+    pub(crate) given: bool,
 }
 
 impl Now {
@@ -47,7 +49,12 @@ impl Now {
         let moment = clock.now();
         let by_calendar = rules.into_iter().any(goes_by_calendar);
         let unix = if by_calendar { clock.since_1970() } else { std::time::Duration::ZERO };
-        Self { moment, unix: u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX) }
+        Self { moment, unix: u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX), given: false }
+    }
+
+    /// At this moment, which the caller has read, on this day.
+    pub(crate) fn given(self, moment: Moment) -> Self {
+        Self { moment, given: true, ..self }
     }
 
     /// The time by which this rule goes.
@@ -62,6 +69,8 @@ fn goes_by_calendar(rule: &RateRule) -> bool {
 
 /// A clock may be this far behind the state before it is taken to have stepped back.
 const TOLERANCE: u64 = 1_000_000_000;
+/// The time of day may be set back by so much without a calendar's units being given twice.
+const DAY: u64 = 86_400_000_000_000;
 
 /// What a limit remembers of a key.
 #[derive(Debug, Clone)]
@@ -206,9 +215,9 @@ impl State {
     }
 
     /// From when on the state is worth no more than none, as a moment; of the time of
-    /// day, as far off as it is by that, and a second later: it may be set.
+    /// day, as far off as it is by that, and a day later: it may be set.
     pub(crate) fn worthless_at(&self, rule: &RateRule, now: Now) -> Moment {
-        let grace = if goes_by_calendar(rule) { TOLERANCE } else { 0 };
+        let grace = if goes_by_calendar(rule) { DAY } else { 0 };
         let after = |end: u64| {
             let left = end.saturating_sub(now.by(rule)).saturating_add(grace);
             now.moment + std::time::Duration::from_nanos(left)

@@ -76,12 +76,15 @@ fn a_window_of_another_length_keeps_what_it_counted() {
 #[test]
 fn tiers_that_make_no_sense_are_refused_by_name() {
     let builder = || KeyedLimiter::<str>::builder([("second", Quota::per_second(1)), ("hour", Quota::per_hour(9))]);
-    let error = builder().tier("paid", Quota::per_second(1)).build().unwrap_err();
+    let tiered = builder().tier("paid", Quota::per_second(1));
+    assert_eq!(tiered.build().unwrap_err().field(), "tier_by");
+    let error = builder().tier("paid", Quota::per_second(1)).tier_by(plan).build().unwrap_err();
     assert_eq!(error.field(), "tiers.paid.quotas");
-    let error = builder().tier("paid", [("second", Quota::per_second(0)), ("hour", Quota::per_hour(9))]).build();
+    let error =
+        builder().tier("paid", [("second", Quota::per_second(0)), ("hour", Quota::per_hour(9))]).tier_by(plan).build();
     assert_eq!(error.unwrap_err().field(), "tiers.paid.second.count");
     let limiter = builder().build().unwrap();
-    assert_eq!(limiter.set_tier("paid", Quota::per_second(1)).unwrap_err().field(), "tiers");
+    assert_eq!(limiter.set_tier("paid", Quota::per_second(1)).unwrap_err().field(), "changeable");
     let changeable = builder().changeable().build().unwrap();
     assert_eq!(changeable.set_quotas(Quota::per_second(1)).unwrap_err().field(), "quotas");
     let wrong = [("second", Quota::per_second(1)), ("hour", Quota::new(1, Duration::ZERO))];

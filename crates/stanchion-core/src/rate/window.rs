@@ -92,10 +92,10 @@ impl Units {
         Ok(Self { limit, most: limit })
     }
 
-    fn overdraft(self, units: u64) -> Result<Self, ConfigError> {
-        match self.limit.checked_add(units).filter(|most| *most <= MOST_UNITS) {
+    fn overdraft(self, units: u64, most: u64) -> Result<Self, ConfigError> {
+        match self.limit.checked_add(units).filter(|sum| *sum <= most) {
             Some(most) => Ok(Self { most, ..self }),
-            None => Err(ConfigError::new("overdraft", units, format!("with the count, must be at most {MOST_UNITS}"))),
+            None => Err(ConfigError::new("overdraft", units, format!("with the count, must be at most {most}"))),
         }
     }
 
@@ -127,7 +127,7 @@ fn nanos(window: Duration) -> Result<u64, ConfigError> {
 
 /// What all three have.
 macro_rules! counted {
-    ($($rule:ident)*) => {$(
+    ($($rule:ident $most:ident)*) => {$(
         impl $rule {
             /// The most units in a window.
             pub const fn limit(&self) -> u64 {
@@ -144,7 +144,7 @@ macro_rules! counted {
             /// # Errors
             /// Names `overdraft` when it is too large.
             pub fn overdraft(self, units: u64) -> Result<Self, ConfigError> {
-                Ok(Self { units: self.units.overdraft(units)?, ..self })
+                Ok(Self { units: self.units.overdraft(units, $most)?, ..self })
             }
 
             /// The same for one of `instances` that share it: ⌊limit / instances⌋.
@@ -158,7 +158,7 @@ macro_rules! counted {
     )*};
 }
 
-counted! { FixedWindow SlidingCounter SlidingLog }
+counted! { FixedWindow MOST_UNITS SlidingCounter MOST_UNITS SlidingLog MOST_LOGGED }
 
 impl FixedWindow {
     /// `count` units in `period`, which begins with the first admission.

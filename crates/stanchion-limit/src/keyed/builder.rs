@@ -22,6 +22,7 @@ pub struct KeyedLimiterBuilder<K: ?Sized, S = InMemory, T = NoTiers> {
     tiers: Vec<(Name, Quotas)>,
     tier_of: T,
     changeable: bool,
+    has_tier_of: bool,
     name: Option<Name>,
     clock: Option<Clock>,
     max_keys: usize,
@@ -43,6 +44,7 @@ impl<K: ?Sized> KeyedLimiter<K> {
             tiers: Vec::new(),
             tier_of: NoTiers,
             changeable: false,
+            has_tier_of: false,
             name: None,
             clock: None,
             max_keys: KeyedLimiterBuilder::<K>::MAX_KEYS,
@@ -85,6 +87,7 @@ impl<K: ?Sized, S, T> KeyedLimiterBuilder<K, S, T> {
         tier_of: impl Fn(&K) -> N + Send + Sync + 'static,
     ) -> KeyedLimiterBuilder<K, S, TierBy<K>> {
         self.changeable = true;
+        self.has_tier_of = true;
         self.with(|store, outage, _| (store, outage, TierBy::new(tier_of)))
     }
 
@@ -157,6 +160,7 @@ impl<K: ?Sized, S, T> KeyedLimiterBuilder<K, S, T> {
             tiers: self.tiers,
             tier_of,
             changeable: self.changeable,
+            has_tier_of: self.has_tier_of,
             name: self.name,
             clock: self.clock,
             max_keys: self.max_keys,
@@ -184,6 +188,9 @@ impl<K: ?Sized, S, T> KeyedLimiterBuilder<K, S, T> {
             let limits = Tier::new(&quotas, &name, self.outage);
             let limits = limits.map_err(|error| error.inside(tier.as_str()).inside("tiers"))?;
             named.push((tier, limits));
+        }
+        if !named.is_empty() && !self.has_tier_of {
+            return Err(ConfigError::new("tier_by", "not set", "must be given: which keys are of which of the tiers"));
         }
         let changes = self.changeable || !named.is_empty();
         let tiers = changes.then(|| Tiers::new(fixed.clone(), named)).transpose()?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "tokio")]
+use stanchion_core::RateRule;
 use stanchion_core::{Ask, Clock, Decision, Moment, RateLimit, Receipt, TokenBucket};
 
 use crate::gcra;
@@ -36,8 +38,8 @@ impl Local {
                 Self::Table { bucket, table: Table::new(max_keys, when_full) }
             }
             limits => {
-                let states = max_keys.saturating_mul(limits.len());
-                Self::Ledger(MemoryRateStore::assemble(states, when_full, clock.clone(), hasher.clone()))
+                let (states, hasher) = (limits.len(), hasher.clone());
+                Self::Ledger(MemoryRateStore::assemble(max_keys, states, when_full, clock.clone(), hasher))
             }
         }
     }
@@ -54,11 +56,20 @@ impl Local {
     ) -> Decision {
         match self {
             Self::Table { bucket, table } => {
-                table.ask(hash, bucket, ask, units, || gcra::ticks(bucket, at.unwrap_or_else(|| clock.now()))).0
+                // A reading of the caller's comes by another way, unless somebody waits.
+                let now = || gcra::ticks(bucket, at.unwrap_or_else(|| clock.now()));
+                table.ask(hash, bucket, ask, units, now).0
             }
             Self::Ledger(store) => store.decide_hashed(hash, limits, units, ask, at).0,
             Self::None => Decision::keys_full(limits[0].rule(), Duration::from_secs(1)),
         }
+    }
+
+    /// How each of the limits stands.
+    #[cfg(feature = "tokio")]
+    pub(super) fn looks(&self, clock: &Clock, hash: u64, limits: &[RateLimit]) -> Vec<(RateRule, Decision)> {
+        let look = |limit: &RateLimit| self.ask(clock, hash, std::slice::from_ref(limit), Ask::Exactly, 0, None);
+        limits.iter().map(|limit| (*limit.rule(), look(limit))).collect()
     }
 
     /// The same with a receipt.
@@ -66,8 +77,8 @@ impl Local {
         match self {
             Self::Table { bucket, table } => {
                 let now = || gcra::ticks(bucket, clock.now());
-                let (decision, mark) = table.ask(hash, bucket, Ask::Exactly, units, now);
-                (decision, Receipt::new(decision.granted(), vec![mark]))
+                let (decision, mark) = table.reserve(hash, bucket, units, now);
+                (decision, Receipt::new(decision.granted(), mark.to_vec()))
             }
             Self::Ledger(store) => store.reserve_hashed(hash, limits, units, Ask::Exactly),
             Self::None => (Decision::keys_full(limits[0].rule(), Duration::from_secs(1)), Receipt::new(0, Vec::new())),
@@ -83,8 +94,8 @@ impl Local {
         units: u64,
     ) -> u64 {
         match (self, receipt.marks()) {
-            (Self::Table { bucket, table }, [mark]) => {
-                table.give_back(hash, bucket, *mark, units, || gcra::ticks(bucket, clock.now()))
+            (Self::Table { bucket, table }, [taken, number]) => {
+                table.give_back(hash, bucket, [*taken, *number], units, || gcra::ticks(bucket, clock.now()))
             }
             (Self::Ledger(store), _) => store.give_back_hashed(hash, limits, receipt, units),
             _ => 0,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "tokio")]
+use stanchion_core::Verdict;
 use stanchion_core::{Answer, Ask, Decision, Key, RateRequest, RateStore, Receipt, StoreError};
 
 use super::{KeyedLimiter, Tier, TierOf};
@@ -67,6 +69,10 @@ impl<K: Key + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
     /// As [`check`](Self::check).
     pub async fn reserve(&self, key: &K, units: u64) -> Result<(Decision, Receipt), StoreError> {
         let nothing = || Receipt::new(0, Vec::new());
+        if let Some(refused) = self.behind_the_line(key, units, Ask::Exactly) {
+            self.reporter.decided(&refused);
+            return Ok((refused, nothing()));
+        }
         let tier = self.tier(key);
         let bytes = key.with_bytes(<[u8]>::to_vec);
         let request = RateRequest::of(&bytes, units, &tier.limits);
@@ -87,22 +93,53 @@ impl<K: Key + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
         }
     }
 
-    /// Gives back so many units of a receipt of the key's; says how many of them are there again. What a
-    /// bucket has refilled by itself meanwhile is not given back on top: see [`Reservation`](crate::Reservation).
+    /// Gives back so many units of a receipt of the key's, which is used up by that; says how many of them are
+    /// there again. What a bucket has refilled by itself meanwhile is not given back on top: see
+    /// [`Reservation`](crate::Reservation).
     ///
     /// # Errors
     /// Those of the store, and then nothing is there again.
-    pub async fn give_back(&self, key: &K, receipt: &Receipt, units: u64) -> Result<u64, StoreError> {
+    pub async fn give_back(&self, key: &K, receipt: Receipt, units: u64) -> Result<u64, StoreError> {
         if receipt.units() == 0 || units == 0 {
             return Ok(0);
         }
         let tier = self.tier(key);
         let bytes = key.with_bytes(<[u8]>::to_vec);
         let units = units.min(receipt.units());
-        self.store.give_back(RateRequest::of(&bytes, units, &tier.limits), receipt).await
+        let back = self.store.give_back(RateRequest::of(&bytes, units, &tier.limits), &receipt).await;
+        #[cfg(feature = "tokio")]
+        self.lines.changed(Some(self.hasher.hash(bytes.as_slice())));
+        back
     }
 
     fn ask_store(&self, key: &K, cost: u64, ask: Ask) -> Answer<'_, Result<Decision, StoreError>> {
+        match self.behind_the_line(key, cost, ask) {
+            Some(refused) => {
+                self.reporter.decided(&refused);
+                Answer::Ready(Ok(refused))
+            }
+            None => self.ask_store_now(key, cost, ask),
+        }
+    }
+
+    /// The refusal of those who come while others wait in this process.
+    fn behind_the_line(&self, key: &K, cost: u64, ask: Ask) -> Option<Decision> {
+        #[cfg(feature = "tokio")]
+        if cost > 0 && ask != Ask::Overdraw {
+            let line = self.lines.of(key.with_bytes(|bytes| self.hasher.hash(bytes)))?;
+            let limits = self.tier(key).limits;
+            if RateRequest::of(b"", cost, &limits).ask(ask).never_fits().is_some() {
+                return None;
+            }
+            let wait = behind(&limits, line.length().1.saturating_add(cost)).max(Duration::from_nanos(1));
+            return Some(Decision::keys_full(limits[0].rule(), wait).refused_for(wait));
+        }
+        let _ = (key, cost, ask);
+        None
+    }
+
+    /// Asks, whoever waits.
+    fn ask_store_now(&self, key: &K, cost: u64, ask: Ask) -> Answer<'_, Result<Decision, StoreError>> {
         let tier = self.tier(key);
         key.with_bytes(|bytes| {
             let request = RateRequest::of(bytes, cost, &tier.limits).ask(ask);
@@ -201,7 +238,8 @@ impl<K: Key + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
 impl<K: Key + Sync + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
     /// Takes one unit of the key's, and waits for it in the key's line, for `max_wait` at most: see
     /// [`Limiter::acquire`](crate::Limiter::acquire). The line is this process's: those of other
-    /// processes that share the store come in between. Only the first in line asks the store.
+    /// processes that share the store come in between. While nobody waits each asks the store; then only
+    /// the first in line does.
     ///
     /// # Errors
     /// As there. An error of the store that wants a person is reported, and the
@@ -230,11 +268,30 @@ impl<K: Key + Sync + ?Sized, S: RateStore, T: TierOf<K>> KeyedLimiter<K, S, T> {
     ) -> Result<(), stanchion_core::Rejection> {
         let hash = key.with_bytes(|bytes| self.hasher.hash(bytes));
         let limits = self.tier(key).limits;
+        if units == 0 || RateRequest::of(b"", units, &limits).never_fits().is_some() || self.lines.of(hash).is_none() {
+            let decision = self.check_anyway(key, units).await;
+            if !matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull) {
+                return crate::limiter::admitted(self.reporter.name(), &decision).map(drop);
+            }
+        }
         let place = self.lines.enter(hash);
         let wait = crate::line::Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
-        // How the limit stands is the store's to tell; of the line's length nothing is known then.
-        let look = Decision::never_fits(limits[0].rule());
-        let ask = || async { Ok(self.check_anyway(key, units).await) };
-        place.line().wait(wait, limits.iter().map(stanchion_core::RateLimit::rule), look, ask).await.map(drop)
+        // How the limit stands is the store's to tell; what is known here is who is ahead.
+        let ahead_alone = |ahead: u64| if ahead == 0 { Duration::ZERO } else { behind(&limits, ahead - 1) };
+        let ask = || async {
+            match self.ask_store_now(key, units, Ask::Exactly).await {
+                Ok(decision) => decision,
+                Err(_) => self.without_store(hash, &self.tier(key), units, Ask::Exactly, Duration::from_secs(1)),
+            }
+        };
+        place.line().wait(wait, ahead_alone, ask).await.map(drop)
     }
+}
+
+/// How long it takes at least until so many units more have come by, of a limit that is used up.
+#[cfg(feature = "tokio")]
+fn behind(limits: &[stanchion_core::RateLimit], units: u64) -> Duration {
+    let used_up = |rule: &stanchion_core::RateRule| (*rule, Decision::keys_full(rule, Duration::ZERO));
+    let looks: Vec<_> = limits.iter().map(|limit| used_up(limit.rule())).collect();
+    crate::line::least_wait(&looks, 0, units)
 }
