@@ -131,10 +131,7 @@ define['3'] = function()
     if limit.used == 0 then
       return -1, 0
     end
-    if time + limit.window <= now then
-      return 0, 0
-    end
-    -- The first entry of that time or later.
+    -- The first entry of that time or later that has not expired.
     local low, high = limit.gone, call('LLEN', limit.key) - 1
     while low < high do
       local middle = floor((low + high) / 2)
