@@ -207,9 +207,14 @@ fn any_mix_of_limits_is_decided_alike_by_both_stores() {
 fn what_is_there_of_a_huge_bucket_is_counted_exactly() {
     let clock = ManualClock::at(Moment::from_nanos(1_800_000_000_000_000_000));
     let stores = Both::new(&clock);
-    let seconds = Duration::from_secs;
-    let buckets =
-        [(1_000_000_000, 1, 4_000_000_000_000_000), (7_000_000, 1, 20_000_000_000_000), (3, 1, 9_000_000_000)];
+    let millis = Duration::from_millis;
+    let buckets = [
+        // An interval of 1,001 ns: a microsecond after any multiple, one tick is missing.
+        (1_000_000, 1_001, 2_000_000_000_000_000),
+        (1_000_000_000, 1_000, 4_000_000_000_000_000),
+        (7_000_000, 1_000, 20_000_000_000_000),
+        (3, 1_000, 9_000_000_000),
+    ];
     for (place, (count, period, burst)) in buckets.into_iter().enumerate() {
         let limit = RateLimit::new("huge", Quota::new(count, millis(period)).burst(burst).bucket().unwrap());
         let mut part = 1_u64;
