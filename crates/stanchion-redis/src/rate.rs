@@ -71,9 +71,23 @@ pub struct RedisRateStore<C = ConnectionManager> {
 
 /// One bucket in whole microseconds: most requests.
 static ONE: Script = Script::new(include_str!("rate/one.lua"));
+/// A script on any limits: what all have, the rules, and what is to be done.
+macro_rules! with_rules {
+    ($act:literal) => {
+        Script::new(concat!(
+            include_str!("rate/begin.lua"),
+            include_str!("rate/bucket.lua"),
+            include_str!("rate/fixed.lua"),
+            include_str!("rate/counter.lua"),
+            include_str!("rate/log.lua"),
+            include_str!($act),
+        ))
+    };
+}
+
 /// Any limits, asked in any way.
-static DECIDE: Script = Script::new(concat!(include_str!("rate/rules.lua"), include_str!("rate/decide.lua")));
-static GIVE_BACK: Script = Script::new(concat!(include_str!("rate/rules.lua"), include_str!("rate/give_back.lua")));
+static DECIDE: Script = with_rules!("rate/decide.lua");
+static GIVE_BACK: Script = with_rules!("rate/give_back.lua");
 
 impl RedisRateStore {
     /// A store on the server at `url`, such as `redis://127.0.0.1/`.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use stanchion_conformance::{RedisCluster, rate, rate_laws, trip, trip_laws};
 use stanchion_core::{
-    Answer, Decision, FleetView, ManualClock, Moment, RateRequest, RateStore, StoreError, TripReport, TripStore,
+    Answer, Decision, FleetView, ManualClock, Moment, RateRequest, RateStore, Receipt, StoreError, TripReport,
+    TripStore,
 };
 use stanchion_redis::{Cluster, RedisRateStore, RedisTripStore};
 
@@ -18,6 +19,14 @@ struct Held<S> {
 impl RateStore for Held<RedisRateStore<Cluster>> {
     fn decide(&self, request: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
         self.store.decide(request)
+    }
+
+    fn reserve(&self, request: RateRequest<'_>) -> Answer<'_, Result<(Decision, Receipt), StoreError>> {
+        self.store.reserve(request)
+    }
+
+    fn give_back(&self, request: RateRequest<'_>, receipt: &Receipt) -> Answer<'_, Result<u64, StoreError>> {
+        self.store.give_back(request, receipt)
     }
 }
 

@@ -127,7 +127,7 @@ impl Both {
             let _inside = runtime.enter();
             RedisRateStore::connect(&server.url()).unwrap().deadline(Duration::from_secs(20)).clock(clock.clone())
         };
-        Self { memory: MemoryRateStore::with_clock(1_000, clock.clone()), redis, runtime, server }
+        Self { memory: MemoryRateStore::with_clock(100_000, clock.clone()), redis, runtime, server }
     }
 }
 
@@ -200,4 +200,34 @@ fn any_mix_of_limits_is_decided_alike_by_both_stores() {
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(runs) });
     let outcome = runner.run(&cases, |(rules, steps)| run(&rules, &steps));
     assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+/// Where floating-point numbers only come near: quotients of up to 2^52, and such that are one tick short.
+#[test]
+fn what_is_there_of_a_huge_bucket_is_counted_exactly() {
+    let clock = ManualClock::at(Moment::from_nanos(1_800_000_000_000_000_000));
+    let stores = Both::new(&clock);
+    let millis = Duration::from_millis;
+    let buckets = [
+        // An interval of 1,001 ns: a microsecond after any multiple, one tick is missing.
+        (1_000_000, 1_001, 2_000_000_000_000_000),
+        (1_000_000_000, 1_000, 4_000_000_000_000_000),
+        (7_000_000, 1_000, 20_000_000_000_000),
+        (3, 1_000, 9_000_000_000),
+    ];
+    for (place, (count, period, burst)) in buckets.into_iter().enumerate() {
+        let limit = RateLimit::new("huge", Quota::new(count, millis(period)).burst(burst).bucket().unwrap());
+        let mut part = 1_u64;
+        for turn in 0..300_u64 {
+            part = part.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let key = [place as u64, turn].map(u64::to_be_bytes).concat();
+            for (cost, ask) in [(1 + part % (burst - 1), Ask::Exactly), (u64::MAX, Ask::UpTo), (1, Ask::UpTo)] {
+                let request = RateRequest::single(&key, cost, &limit).ask(ask);
+                let expected = stores.memory.decide(request).ready().unwrap().unwrap();
+                let decision = stores.runtime.block_on(stores.redis.decide(request).into_future()).unwrap();
+                assert_eq!(decision, expected, "{limit:?}");
+                clock.advance(Duration::from_micros(1 - turn % 2));
+            }
+        }
+    }
 }

@@ -66,7 +66,7 @@ pub struct SlidingCounter {
 /// **At most `limit` units in every window** of length W, with nothing held back: each
 /// admission is remembered until it is W old.
 ///
-/// It is exact and fair, and takes 16 bytes in memory, some 100 on Redis, for each
+/// It is exact and fair, and takes 16 bytes in memory, some 20 on Redis, for each
 /// admission of each key: `limit` is 100,000 at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SlidingLog {

@@ -5,7 +5,7 @@
 -- numbers on how it stands after that, by its rule; then, where a receipt is wanted, five more.
 local limits, room, at = {}, units, FIRST
 for i = 1, #KEYS do
-  local rule = rules[ARGV[at]]
+  local rule = rule_of(ARGV[at])
   local limit = { rule = rule, key = KEYS[i], was_cut = 0 }
   if not rule.read(limit, at + 1) then
     return not_ours(KEYS[i])

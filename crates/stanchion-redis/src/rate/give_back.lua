@@ -5,7 +5,7 @@
 -- microseconds and ticks beyond; or -1: all, since nothing of it is used.
 local limits, at = {}, FIRST
 for i = 1, #KEYS do
-  local rule = rules[ARGV[at]]
+  local rule = rule_of(ARGV[at])
   local limit = { rule = rule, key = KEYS[i] }
   if not rule.read(limit, at + 1) then
     return not_ours(KEYS[i])
