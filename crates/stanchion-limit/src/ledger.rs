@@ -11,9 +11,11 @@ use stanchion_core::{Ask, Decision, Moment, RateRule, Receipt, Usage};
 use crate::state::{Now, State};
 use crate::table::WhenFull;
 
-/// So many states that are worth nothing are dropped for each that is put in.
+/// So many states that have long been worth nothing are dropped for each that is put in.
 const DROPPED_AT_ONCE: u32 = 4;
-/// So many entries too many are not worth putting right.
+/// So long, while there is room: to a limit that has become a longer one they may be worth something.
+const GRACE: Duration = Duration::from_secs(3_600);
+/// So many states, or entries too many, are not worth putting right.
 const FEW: usize = 64;
 
 /// The states that are worth keeping, by an id for each key and limit.
@@ -171,7 +173,7 @@ impl Ledger {
         let mut spared = 0;
         while let Some(&Reverse((at, id))) = self.due.peek()
             && at <= now
-            && (spared < DROPPED_AT_ONCE || self.states.len() + new(&self.states) > self.most)
+            && (self.is_worth_a_drop(spared, at, now) || self.states.len() + new(&self.states) > self.most)
         {
             self.due.pop();
             spared += 1;
@@ -197,6 +199,11 @@ impl Ledger {
             missing -= 1;
         }
         true
+    }
+
+    /// Whether a state that was worth nothing at `at` is dropped though there is room.
+    fn is_worth_a_drop(&self, dropped: u32, at: Moment, now: Moment) -> bool {
+        dropped < DROPPED_AT_ONCE && at + GRACE <= now && self.states.len() > FEW
     }
 
     /// Forgets, of sixteen states, the one that is worth something for the shortest time; none of those
