@@ -14,6 +14,7 @@ mod sketch;
 use hybrid::Hybrid;
 use lru::Lru;
 use s3fifo::S3Fifo;
+pub(crate) use s3fifo::spread;
 pub use simulator::Simulator;
 
 /// Which entry goes when there is no room for another.

@@ -1,0 +1,452 @@
+//! The entries of one lock: an index into slots, and the policy that watches over them.
+//!
+//! Nothing of the user's runs in here but `Hash` and `Eq` of keys, before anything is
+//! changed, and `Clone` of a value that is read. What is taken out goes into
+//! [`Removals`], for the caller to drop after the lock.
+
+use std::borrow::Borrow;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashTable;
+
+use crate::flight::{Flight, Flights};
+use crate::ending::Ending;
+use crate::policy::{AnyPolicy, Eviction, Policy, spread};
+use crate::removal::{RemovalCause, Removals};
+
+/// The entries whose keys' hashes belong to one lock.
+pub(crate) struct Shard<K, V> {
+    index: HashTable<u32>,
+    slots: Vec<Slot<K, V>>,
+    /// The first of the empty slots, each of which names the next.
+    vacant: u32,
+    policy: AnyPolicy,
+    extras: Extras,
+    /// When each slot was last read, if entries expire by that.
+    read: Option<Vec<AtomicU64>>,
+    pub(crate) flights: Flights<K, Flight<Arc<Ending<V>>>>,
+    /// Of all entries.
+    weight: u64,
+    pinned: usize,
+    /// Where the sweep goes on.
+    hand: usize,
+    /// Slots that growth makes room for at once, at most beyond a half more.
+    expected: usize,
+}
+
+/// The end of the list of empty slots.
+const NONE: u32 = u32::MAX;
+
+enum Slot<K, V> {
+    Vacant {
+        next: u32,
+    },
+    Present {
+        key: K,
+        value: V,
+        meta: Meta,
+    },
+    /// It is known that there is no such thing.
+    Absent {
+        key: K,
+        meta: Meta,
+    },
+}
+
+/// What is known of each entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meta {
+    /// In the timer's unit.
+    pub(crate) expires: u64,
+    pub(crate) hash: u32,
+    pub(crate) weight: u32,
+    extra: Option<NonZeroU32>,
+    is_pinned: bool,
+}
+
+/// What is known of some.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    /// When its load started, in the timer's unit.
+    pub(crate) born: u64,
+    pub(crate) load_time: Duration,
+    /// After a failed refresh, when the next may be tried.
+    pub(crate) retry_at: u64,
+    pub(crate) version: u64,
+    /// Hashes.
+    pub(crate) tags: Box<[u64]>,
+    /// No tag is known to have been invalidated between the load's start and this.
+    pub(crate) tags_hold_since: AtomicU64,
+}
+
+/// An entry as it is put in.
+pub(crate) struct Record<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) expires: u64,
+    pub(crate) weight: u32,
+    pub(crate) extra: Option<Extra>,
+}
+
+/// An entry as it is read.
+pub(crate) struct Entry<'a, K, V> {
+    pub(crate) key: &'a K,
+    /// `None`: there is no such thing.
+    pub(crate) value: Option<&'a V>,
+    pub(crate) meta: &'a Meta,
+}
+
+impl<K, V> Slot<K, V> {
+    fn meta(&self) -> Option<&Meta> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
+        }
+    }
+
+    fn meta_mut(&mut self) -> Option<&mut Meta> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
+        }
+    }
+
+    fn leave(self, cause: RemovalCause, removals: &mut Removals<K, V>) {
+        match self {
+            Self::Vacant { .. } => {}
+            Self::Present { key, value, .. } => removals.push(key, Some(value), cause),
+            Self::Absent { key, .. } => removals.push(key, None, cause),
+        }
+    }
+
+    fn new(key: K, value: Option<V>, meta: Meta) -> Self {
+        match value {
+            Some(value) => Self::Present { key, value, meta },
+            None => Self::Absent { key, meta },
+        }
+    }
+}
+
+impl Meta {
+    pub(crate) fn is_rich(&self) -> bool {
+        self.extra.is_some()
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.is_pinned
+    }
+}
+
+impl<K: Eq, V> Shard<K, V> {
+    /// Of about so many entries. `is_idle_timed`: it is noted when an entry is read.
+    pub(crate) fn new(eviction: Eviction, expected: usize, is_idle_timed: bool) -> Self {
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            vacant: NONE,
+            policy: AnyPolicy::new(eviction),
+            extras: Extras::default(),
+            read: is_idle_timed.then(Vec::new),
+            flights: Flights::new(),
+            weight: 0,
+            pinned: 0,
+            hand: 0,
+            expected,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    pub(crate) fn pinned(&self) -> usize {
+        self.pinned
+    }
+
+    /// The slot of this key.
+    #[inline]
+    pub(crate) fn find<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+    {
+        let is_it = |&slot: &u32| match &self.slots[slot as usize] {
+            Slot::Present { key: found, meta, .. } | Slot::Absent { key: found, meta } => {
+                meta.hash == hash && found.borrow() == key
+            }
+            Slot::Vacant { .. } => false,
+        };
+        self.index.find(spread(hash), is_it).copied()
+    }
+
+    /// The entry in a slot.
+    #[inline]
+    pub(crate) fn entry(&self, slot: u32) -> Option<Entry<'_, K, V>> {
+        match self.slots.get(slot as usize)? {
+            Slot::Vacant { .. } => None,
+            Slot::Present { key, value, meta } => Some(Entry { key, value: Some(value), meta }),
+            Slot::Absent { key, meta } => Some(Entry { key, value: None, meta }),
+        }
+    }
+
+    /// What else is known of an entry.
+    pub(crate) fn extra(&self, meta: &Meta) -> Option<&Extra> {
+        self.extras.get(meta.extra?)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn extra_mut(&mut self, slot: u32) -> Option<&mut Extra> {
+        let meta = self.slots.get_mut(slot as usize)?.meta_mut()?;
+        let extra = *meta.extra.get_or_insert_with(|| self.extras.add(Extra::default()));
+        self.extras.get_mut(extra)
+    }
+
+    /// When the entry was last read or put in; 0 if that isn't noted.
+    #[inline]
+    pub(crate) fn last_read(&self, slot: u32) -> u64 {
+        match &self.read {
+            // Relaxed: a time among times.
+            Some(read) => read.get(slot as usize).map_or(0, |time| time.load(Ordering::Relaxed)),
+            None => 0,
+        }
+    }
+
+    /// The entry was read.
+    #[inline]
+    pub(crate) fn hit(&self, slot: u32, now: u64) {
+        self.policy.hit(slot);
+        if let Some(read) = &self.read
+            && let Some(time) = read.get(slot as usize)
+        {
+            time.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts another value in an entry's place; the entry keeps its standing.
+    pub(crate) fn replace(
+        &mut self,
+        slot: u32,
+        key: K,
+        record: Record<V>,
+        now: u64,
+        cause: RemovalCause,
+        removals: &mut Removals<K, V>,
+    ) {
+        let place = &mut self.slots[slot as usize];
+        let Some(&meta) = place.meta() else { return };
+        if let Some(old) = meta.extra {
+            self.extras.remove(old);
+        }
+        self.weight = self.weight - u64::from(meta.weight) + u64::from(record.weight);
+        let extra = record.extra.map(|extra| self.extras.add(extra));
+        let meta = Meta { expires: record.expires, weight: record.weight, extra, ..meta };
+        std::mem::replace(place, Slot::new(key, record.value, meta)).leave(cause, removals);
+        self.hit(slot, now);
+    }
+
+    /// Puts a new entry in. The key must not be there.
+    pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
+        let extra = record.extra.map(|extra| self.extras.add(extra));
+        let meta = Meta { expires: record.expires, hash, weight: record.weight, extra, is_pinned: false };
+        let filled = Slot::new(key, record.value, meta);
+        let slot = match self.slots.get_mut(self.vacant as usize) {
+            Some(place) => {
+                let slot = self.vacant;
+                if let Slot::Vacant { next } = *place {
+                    self.vacant = next;
+                }
+                *place = filled;
+                slot
+            }
+            None => {
+                self.grow();
+                self.slots.push(filled);
+                // A shard of more than 2^32 slots would take 128 GiB.
+                u32::try_from(self.slots.len() - 1).unwrap_or(NONE - 1)
+            }
+        };
+        if let Some(read) = &mut self.read {
+            let wanted = self.slots.len().max(read.len());
+            read.resize_with(wanted, AtomicU64::default);
+            *read[slot as usize].get_mut() = now;
+        }
+        self.weight += u64::from(meta.weight);
+        let slots = &self.slots;
+        let rehash = |&slot: &u32| spread(slots[slot as usize].meta().map_or(0, |meta| meta.hash));
+        self.index.insert_unique(spread(hash), slot, rehash);
+        self.policy.insert(slot, hash, is_roomy);
+    }
+
+    /// In steps of an eighth beyond what is expected: a cache that is full should not
+    /// have room for as much again.
+    fn grow(&mut self) {
+        let len = self.slots.len();
+        if len == self.slots.capacity() {
+            let wanted = (2 * len).clamp(16, self.expected.max(16)).max(len + len / 8 + 1);
+            self.slots.reserve_exact(wanted - len);
+        }
+    }
+
+    /// Takes an entry out. Returns its weight.
+    pub(crate) fn take(&mut self, slot: u32, cause: RemovalCause, removals: &mut Removals<K, V>) -> u32 {
+        if !self.slots.get(slot as usize).and_then(Slot::meta).is_some_and(Meta::is_pinned) {
+            self.policy.remove(slot);
+        }
+        self.take_unwatched(slot, cause, removals)
+    }
+
+    fn take_unwatched(&mut self, slot: u32, cause: RemovalCause, removals: &mut Removals<K, V>) -> u32 {
+        let Some(&meta) = self.slots.get(slot as usize).and_then(Slot::meta) else { return 0 };
+        if let Ok(entry) = self.index.find_entry(spread(meta.hash), |&found| found == slot) {
+            entry.remove();
+        }
+        if let Some(extra) = meta.extra {
+            self.extras.remove(extra);
+        }
+        self.pinned -= usize::from(meta.is_pinned);
+        self.weight -= u64::from(meta.weight);
+        let vacant = Slot::Vacant { next: std::mem::replace(&mut self.vacant, slot) };
+        std::mem::replace(&mut self.slots[slot as usize], vacant).leave(cause, removals);
+        meta.weight
+    }
+
+    /// Makes the policy choose who goes. Returns that one's weight; `None` if there is nobody.
+    pub(crate) fn evict(&mut self, removals: &mut Removals<K, V>) -> Option<u32> {
+        let slots = &self.slots;
+        let slot = self.policy.evict(|slot| slots[slot as usize].meta().map_or(0, |meta| meta.hash))?;
+        Some(self.take_unwatched(slot, RemovalCause::Evicted, removals))
+    }
+
+    /// The policy doesn't see the entry from now on, until [`watch`](Self::watch).
+    pub(crate) fn unwatch(&mut self, slot: u32) {
+        self.policy.remove(slot);
+    }
+
+    /// The policy sees the entry again.
+    pub(crate) fn watch(&mut self, slot: u32) {
+        if let Some(meta) = self.slots.get(slot as usize).and_then(Slot::meta) {
+            self.policy.insert(slot, meta.hash, true);
+        }
+    }
+
+    /// Pins an entry or lets it go again. Whether that changed anything.
+    pub(crate) fn pin(&mut self, slot: u32, is_pinned: bool) -> bool {
+        let Some(meta) = self.slots.get_mut(slot as usize).and_then(Slot::meta_mut) else { return false };
+        if meta.is_pinned == is_pinned {
+            return false;
+        }
+        meta.is_pinned = is_pinned;
+        if is_pinned {
+            self.pinned += 1;
+            self.unwatch(slot);
+        } else {
+            self.pinned -= 1;
+            self.watch(slot);
+        }
+        true
+    }
+
+    /// Whether an entry is past all use: its end plus `grace`, or not read for `idle`.
+    pub(crate) fn is_over(&self, slot: u32, meta: &Meta, now: u64, grace: u64, idle: u64) -> bool {
+        now >= meta.expires.saturating_add(grace) || now >= self.last_read(slot).saturating_add(idle)
+    }
+
+    /// Looks at the next so many slots, and takes out what is over, but not the spared one.
+    /// Returns how many entries that were, and their weight.
+    pub(crate) fn sweep(
+        &mut self,
+        limit: usize,
+        spared: Option<u32>,
+        removals: &mut Removals<K, V>,
+        is_over: impl Fn(&Self, u32, &Meta) -> bool,
+    ) -> (u64, u64) {
+        let (mut entries, mut weight) = (0, 0);
+        for _ in 0..limit.min(self.slots.len()) {
+            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
+            let slot = u32::try_from(self.hand).unwrap_or(NONE);
+            let meta = self.slots[self.hand].meta();
+            if spared != Some(slot) && meta.is_some_and(|meta| is_over(self, slot, meta)) {
+                entries += 1;
+                weight += u64::from(self.take(slot, RemovalCause::Expired, removals));
+            }
+        }
+        (entries, weight)
+    }
+
+    /// The slots, filled and empty.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Takes everything out at once. Returns it, to be dropped outside the lock.
+    pub(crate) fn clear(&mut self, eviction: Eviction) -> Cleared<K, V> {
+        let fresh = Self { hand: 0, ..Self::new(eviction, self.expected, self.read.is_some()) };
+        Cleared(std::mem::replace(self, fresh))
+    }
+}
+
+/// All that was in a shard.
+#[must_use = "it is to be dropped outside the lock"]
+pub(crate) struct Cleared<K, V>(Shard<K, V>);
+
+impl<K: Eq, V> Cleared<K, V> {
+    /// How many entries there were, and their weight.
+    pub(crate) fn amount(&self) -> (u64, u64) {
+        (self.0.len() as u64, self.0.weight)
+    }
+
+    pub(crate) fn into_removals(self, removals: &mut Removals<K, V>) {
+        self.0.slots.into_iter().for_each(|slot| slot.leave(RemovalCause::Invalidated, removals));
+    }
+}
+
+/// Extras by number, from 1.
+#[derive(Debug, Default)]
+struct Extras {
+    all: Vec<Extra>,
+    free: Vec<NonZeroU32>,
+}
+
+impl Extras {
+    fn add(&mut self, extra: Extra) -> NonZeroU32 {
+        if let Some(number) = self.free.pop() {
+            if let Some(place) = self.get_mut(number) {
+                *place = extra;
+            }
+            return number;
+        }
+        self.all.push(extra);
+        // As many as there are slots, at most.
+        u32::try_from(self.all.len()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX)
+    }
+
+    fn get(&self, number: NonZeroU32) -> Option<&Extra> {
+        self.all.get(number.get() as usize - 1)
+    }
+
+    fn get_mut(&mut self, number: NonZeroU32) -> Option<&mut Extra> {
+        self.all.get_mut(number.get() as usize - 1)
+    }
+
+    fn remove(&mut self, number: NonZeroU32) {
+        if let Some(extra) = self.get_mut(number) {
+            *extra = Extra::default();
+            self.free.push(number);
+        }
+    }
+}
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_of_two_numbers_takes_40_bytes() {
+        assert_eq!(size_of::<Slot<u64, u64>>(), 40);
+    }
+}
