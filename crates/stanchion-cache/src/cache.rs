@@ -250,7 +250,10 @@ impl<K: Hash + Eq, V> Cache<K, V> {
 impl<K: Hash + Eq, V> Inner<K, V> {
     fn insert(&self, key: K, loaded: Loaded<V>, right: Right) -> bool {
         let hash = self.store.hash(&key);
-        let (now, tags_since) = (self.store.timer.now(), self.store.tags.now());
+        // Read only if anything depends on it.
+        let is_timed = self.config.ttl.or(loaded.ttl).or(self.config.negative_ttl).is_some();
+        let now = if is_timed { self.store.timer.now() } else { 0 };
+        let tags_since = self.store.tags.now();
         let hashes = self.tag_hashes(&loaded);
         let mut removals = Removals::none();
         let record = self.record(&key, loaded, hashes, Birth { born: now, load_time: Duration::ZERO, tags_since });
@@ -308,6 +311,9 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     }
 
     pub(crate) fn tag_hashes(&self, loaded: &Loaded<V>) -> Box<[u64]> {
+        if loaded.tags.is_empty() {
+            return Box::default();
+        }
         loaded.tags.iter().map(|tag| self.store.hash::<str>(tag)).collect()
     }
 

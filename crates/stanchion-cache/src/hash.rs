@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use foldhash::SharedSeed;
-use foldhash::quality::FoldHasher;
+use foldhash::fast::FoldHasher;
 
 /// Hashes keys and tags with a seed of the cache's own, which nobody sees: whoever
 /// chooses keys can't choose their shards, nor those that look alike to the sketch.

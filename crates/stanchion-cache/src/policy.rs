@@ -59,8 +59,10 @@ pub(crate) trait Policy {
     fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32>;
 }
 
-/// One of the policies. An enum, since a hit should cost no virtual call.
+/// One of the policies. An enum with a tag of its own, since a hit should cost no
+/// virtual call and no search for a niche.
 #[derive(Debug)]
+#[repr(u8)]
 pub(crate) enum AnyPolicy {
     Hybrid(Hybrid),
     S3Fifo(S3Fifo),

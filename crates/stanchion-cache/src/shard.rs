@@ -17,23 +17,25 @@ use crate::ending::Ending;
 use crate::policy::{AnyPolicy, Eviction, Policy, spread};
 use crate::removal::{RemovalCause, Removals};
 
-/// The entries whose keys' hashes belong to one lock.
+/// The entries whose keys' hashes belong to one lock. In this order, so that a hit finds what
+/// it needs in the first two cache lines.
+#[repr(C)]
 pub(crate) struct Shard<K, V> {
     index: HashTable<u32>,
     slots: Vec<Slot<K, V>>,
-    /// The first of the empty slots, each of which names the next.
-    vacant: u32,
     policy: AnyPolicy,
-    extras: Extras,
     /// When each slot was last read, if entries expire by that.
     read: Option<Vec<AtomicU64>>,
+    extras: Extras,
     pub(crate) flights: Flights<K, Flight<Arc<Ending<V>>>>,
     /// Of all entries.
     weight: u64,
     pinned: usize,
+    /// The first of the empty slots, each of which names the next.
+    vacant: u32,
     /// Where the sweep goes on.
     hand: usize,
-    /// Slots that growth makes room for at once, at most beyond a half more.
+    /// Slots that growth makes room for at once, at most beyond an eighth more.
     expected: usize,
 }
 
@@ -113,6 +115,15 @@ impl<K, V> Slot<K, V> {
         }
     }
 
+    /// Whether it is of this key: for entries that few look for.
+    #[cold]
+    fn is<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        matches!(self, Self::Absent { key: found, meta } if meta.hash == hash && found.borrow() == key)
+    }
+
     fn leave(self, cause: RemovalCause, removals: &mut Removals<K, V>) {
         match self {
             Self::Vacant { .. } => {}
@@ -176,10 +187,8 @@ impl<K: Eq, V> Shard<K, V> {
         K: Borrow<Q>,
     {
         let is_it = |&slot: &u32| match &self.slots[slot as usize] {
-            Slot::Present { key: found, meta, .. } | Slot::Absent { key: found, meta } => {
-                meta.hash == hash && found.borrow() == key
-            }
-            Slot::Vacant { .. } => false,
+            Slot::Present { key: found, meta, .. } => meta.hash == hash && found.borrow() == key,
+            rare => rare.is(hash, key),
         };
         self.index.find(spread(hash), is_it).copied()
     }
@@ -191,6 +200,15 @@ impl<K: Eq, V> Shard<K, V> {
             Slot::Vacant { .. } => None,
             Slot::Present { key, value, meta } => Some(Entry { key, value: Some(value), meta }),
             Slot::Absent { key, meta } => Some(Entry { key, value: None, meta }),
+        }
+    }
+
+    /// The value in a slot, if there is one.
+    #[inline]
+    pub(crate) fn value(&self, slot: u32) -> Option<(&V, &Meta)> {
+        match self.slots.get(slot as usize)? {
+            Slot::Present { value, meta, .. } => Some((value, meta)),
+            _ => None,
         }
     }
 

@@ -129,6 +129,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
     }
 
     /// Whether a tag of the entry was invalidated since its load started.
+    #[cold]
     pub(crate) fn is_disowned(&self, extra: Option<&Extra>) -> bool {
         extra.is_some_and(|extra| {
             if extra.tags.is_empty() {

@@ -8,8 +8,9 @@ use stanchion_core::Moment;
 use super::Inner;
 use crate::freshness::{Rung, Times};
 use crate::hash::local;
-use crate::shard::{Entry, Shard};
+use crate::shard::{Entry, Meta, Shard};
 use crate::stats::Count;
+use crate::timer::NEVER;
 
 /// What a call with a loader finds.
 pub(crate) enum Look<V> {
@@ -28,7 +29,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     #[inline]
     pub(crate) fn is_fresh(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Option<bool> {
         let Some(entry) = shard.entry(slot) else { return Some(false) };
-        if now >= entry.meta.expires || self.is_gone(shard, slot, &entry, now) {
+        if now >= entry.meta.expires || self.is_gone(shard, slot, entry.meta, now) {
             return Some(false);
         }
         entry.value.map(|_| true)
@@ -36,9 +37,9 @@ impl<K: Hash + Eq, V> Inner<K, V> {
 
     /// Whether it is gone for another reason than its end.
     #[inline]
-    fn is_gone(&self, shard: &Shard<K, V>, slot: u32, entry: &Entry<'_, K, V>, now: u64) -> bool {
-        entry.meta.is_rich() && self.store.is_disowned(shard.extra(entry.meta))
-            || now >= shard.last_read(slot).saturating_add(self.store.idle)
+    fn is_gone(&self, shard: &Shard<K, V>, slot: u32, meta: &Meta, now: u64) -> bool {
+        meta.is_rich() && self.store.is_disowned(shard.extra(meta))
+            || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle)
     }
 
     /// The value of a slot, if it is fresh.
@@ -47,9 +48,8 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     where
         V: Clone,
     {
-        let entry = shard.entry(slot)?;
-        let value = entry.value?;
-        if now >= entry.meta.expires || self.is_gone(shard, slot, &entry, now) {
+        let (value, meta) = shard.value(slot)?;
+        if now >= meta.expires || self.is_gone(shard, slot, meta, now) {
             return None;
         }
         shard.hit(slot, now);
@@ -83,18 +83,30 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     where
         V: Clone,
     {
+        if let Some((value, meta)) = shard.value(slot)
+            && now < meta.expires
+            && !self.ladder.refreshes_early()
+            && !self.is_gone(shard, slot, meta, now)
+        {
+            shard.hit(slot, now);
+            return Look::Serve(value.clone());
+        }
+        self.look_further(shard, slot, now)
+    }
+
+    /// The same for what is not simply fresh.
+    fn look_further(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Look<V>
+    where
+        V: Clone,
+    {
         let nothing = Look::Load { fallback: None };
         let Some(entry) = shard.entry(slot) else { return nothing };
-        if now >= entry.meta.expires && self.store.grace == 0 || self.is_gone(shard, slot, &entry, now) {
+        if now >= entry.meta.expires && self.store.grace == 0 || self.is_gone(shard, slot, entry.meta, now) {
             return nothing;
         }
         let Some(value) = entry.value else {
             return if now < entry.meta.expires { Look::NotFound } else { nothing };
         };
-        if now < entry.meta.expires && !self.ladder.refreshes_early() {
-            shard.hit(slot, now);
-            return Look::Serve(value.clone());
-        }
         match self.rung(shard, &entry, now) {
             Rung::Fresh => {
                 shard.hit(slot, now);
@@ -124,7 +136,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         V: Clone,
     {
         let entry = shard.entry(slot)?;
-        if self.is_gone(shard, slot, &entry, now) || self.rung(shard, &entry, now) == Rung::Gone {
+        if self.is_gone(shard, slot, entry.meta, now) || self.rung(shard, &entry, now) == Rung::Gone {
             return None;
         }
         entry.value.cloned()

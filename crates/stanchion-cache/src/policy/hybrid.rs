@@ -95,7 +95,9 @@ impl Policy for Hybrid {
             let is_full = self.window.len() * WINDOW >= self.len();
             let Some(candidate) = self.window.front().filter(|_| is_full || self.main.len() == 0) else { break };
             let hits = self.links.hits(candidate);
-            self.sketch.add(hash(candidate), hits);
+            if hits > 0 {
+                self.sketch.add(hash(candidate), hits);
+            }
             if hits >= PROVED {
                 self.promote(candidate);
                 continue;

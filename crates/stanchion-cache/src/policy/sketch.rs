@@ -44,6 +44,7 @@ impl Sketch {
     }
 
     /// The key of this hash was asked for `times` times more.
+    #[inline]
     pub(super) fn add(&mut self, hash: u32, times: u8) {
         let (block, places) = self.places(hash);
         let block = &mut self.blocks[block];
@@ -64,6 +65,7 @@ impl Sketch {
     }
 
     /// How often it was asked for of late; more if it shares all its counters.
+    #[inline]
     pub(super) fn estimate(&self, hash: u32) -> u64 {
         let (block, places) = self.places(hash);
         let block = &self.blocks[block];
@@ -71,16 +73,16 @@ impl Sketch {
         places.into_iter().map(|(word, shift)| (block.words[word] >> shift & 15) >> missed).min().unwrap_or(0)
     }
 
-    /// The key's block, and four counters in it.
+    /// The key's block, and four counters in it: one of the first two words, one of the next two, and
+    /// so on; the seventh word is alone.
+    #[inline]
     fn places(&self, hash: u32) -> (usize, [(usize, u32); 4]) {
-        let mut mixed = u64::from(hash).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^= mixed >> 32;
+        let mixed = u64::from(hash).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // The low bits, so that a sketch that doubles finds each block in both halves.
         let block = hash as usize & (self.blocks.len() - 1);
-        // Counter numbers of 28 for each quarter.
-        let places = std::array::from_fn(|quarter| {
-            let number = quarter * 28 + ((mixed >> (quarter * 12) & 0xfff) * 28 >> 12) as usize;
-            (number / 16, (number % 16) as u32 * 4)
+        let places = std::array::from_fn(|pair| {
+            let bits = mixed >> (pair * 8);
+            ((pair * 2 + (bits >> 4 & 1) as usize).min(6), (bits as u32 & 15) * 4)
         });
         (block, places)
     }
