@@ -4,6 +4,7 @@ mod ancestry;
 mod blocking;
 mod budget;
 mod builder;
+mod bulk;
 mod cache;
 mod config;
 mod ending;

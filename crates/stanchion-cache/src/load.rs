@@ -4,12 +4,15 @@ use std::borrow::Borrow;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
-use crate::ancestry::{Ancestry, Scoped};
+use crate::ancestry::Ancestry;
 use crate::cache::{Cache, Look};
 use crate::config::Abandoned;
 use crate::ending::Ending;
@@ -138,18 +141,8 @@ where
                     (passenger, true)
                 }
             };
-            match self.wait(passenger, fallback.as_ref()).await {
-                Waited::SoftTimeout(value) => return Ok(value),
-                Waited::TimedOut => {
-                    return fallback.ok_or(LoadError::TimedOut { after: self.0.config.load_timeout });
-                }
-                Waited::Landed(ending) => {
-                    let is_aborted = matches!(*ending, Ending::Failed(Failure::Aborted));
-                    // Somebody else's load may have been dropped, or come too late for this caller.
-                    if is_own || !(is_aborted || self.0.came_too_late(&ending, asked)) {
-                        return ending.to_result();
-                    }
-                }
+            if let Some(result) = self.settle(passenger, is_own, fallback.clone(), asked).await {
+                return result;
             }
         }
         Err(LoadError::Aborted)
@@ -187,18 +180,14 @@ where
         let flight = pilot.flight().clone();
         let ancestry = Ancestry::current().with(flight.id());
         let limit = self.0.config.load_timeout;
-        let task = match catch_unwind(AssertUnwindSafe(|| ancestry.scope(load))) {
-            Ok(future) => runtime.spawn(async move {
-                let result = Scoped::new(ancestry, async move { timeout(limit, future).await }).await;
-                pilot.finish(match result {
-                    Ok(Ok(Ok(loaded))) => Ok(loaded.into()),
-                    Ok(Ok(Err(error))) => Err(Failure::error(error)),
-                    Ok(Err(_)) => Err(Failure::TimedOut(limit)),
-                    Err(panic) => Err(Failure::panic(&*panic)),
-                });
-            }),
-            Err(panic) => return pilot.finish(Err(Failure::panic(&*panic))),
+        let future = match Guarded::start(ancestry, limit, load) {
+            Ok(future) => future,
+            Err(failure) => return pilot.finish(Err(failure)),
         };
+        let task = runtime.spawn(async move {
+            let result = future.await;
+            pilot.finish(result.map(Into::into));
+        });
         if self.0.config.abandoned == Abandoned::Abort {
             let task = task.abort_handle();
             flight.abort_with(move || task.abort());
@@ -207,6 +196,26 @@ where
 
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.0.runtime.clone().or_else(|| Handle::try_current().ok())
+    }
+
+    /// Waits for a load, and takes from it what is for this caller. `None`: to be asked for anew.
+    pub(crate) async fn settle<E: Send + Sync + 'static>(
+        &self,
+        passenger: Passenger<V>,
+        is_own: bool,
+        fallback: Option<V>,
+        asked: u64,
+    ) -> Option<Result<V, LoadError<E>>> {
+        match self.wait(passenger, fallback.as_ref()).await {
+            Waited::SoftTimeout(value) => Some(Ok(value)),
+            Waited::TimedOut => Some(fallback.ok_or(LoadError::TimedOut { after: self.0.config.load_timeout })),
+            Waited::Landed(ending) => {
+                // Somebody else's load may have been dropped, or have come too late for this caller.
+                let is_aborted = matches!(*ending, Ending::Failed(Failure::Aborted));
+                let is_usable = is_own || !(is_aborted || self.0.came_too_late(&ending, asked));
+                is_usable.then(|| ending.to_result())
+            }
+        }
     }
 
     /// Waits for a load, as long as this caller and the load may.
@@ -227,6 +236,45 @@ where
             Ok(ending) => Waited::Landed(ending),
             Err(_) => Waited::TimedOut,
         }
+    }
+}
+
+/// A loader's future as a part of its load, with its time limit. Whatever goes wrong is a
+/// failure to be shared.
+pub(crate) struct Guarded<F> {
+    ancestry: Ancestry,
+    limit: Duration,
+    future: Pin<Box<F>>,
+    /// From the first poll on, which is on the runtime.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F> Guarded<F> {
+    /// Calls the loader: its own code before its first await runs here.
+    pub(crate) fn start(ancestry: Ancestry, limit: Duration, load: impl FnOnce() -> F) -> Result<Self, Failure> {
+        let future = catch_unwind(AssertUnwindSafe(|| ancestry.scope(load))).map_err(|panic| Failure::panic(&*panic))?;
+        Ok(Self { ancestry, limit, future: Box::pin(future), timer: None })
+    }
+}
+
+impl<F, T, E> Future for Guarded<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Send + Sync + 'static,
+{
+    type Output = Result<T, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { ancestry, limit, future, timer } = &mut *self;
+        let poll = || {
+            let result = ancestry.scope(|| future.as_mut().poll(context));
+            match result {
+                Poll::Ready(result) => Poll::Ready(result.map_err(Failure::error)),
+                Poll::Pending => timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(context).map(|()| Err(Failure::TimedOut(*limit))),
+            }
+        };
+        // A future that has panicked is never polled again, only dropped.
+        catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| Poll::Ready(Err(Failure::panic(&*panic))))
     }
 }
 

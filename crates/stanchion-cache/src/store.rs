@@ -17,6 +17,8 @@ use crate::timer::{NEVER, Timer};
 const EVICTIONS: usize = 64;
 /// Slots that one insert looks at for what has expired.
 const SWEPT: usize = 2;
+/// Slots that are copied under one lock.
+const COPIED: u32 = 64;
 /// Other shards that an insert looks into while it holds its own lock.
 const NEIGHBOURS: usize = 8;
 
@@ -122,6 +124,24 @@ impl<K: Eq + Hash, V> Store<K, V> {
 
     fn write_number(&self, number: usize) -> RwLockWriteGuard<'_, Shard<K, V>> {
         self.shards[number].0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Copies of some entries of a shard, and where to go on.
+    pub(crate) fn copies(&self, number: usize, from: u32) -> (Vec<(K, V)>, Option<u32>)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let shard = self.shards[number].0.read().unwrap_or_else(PoisonError::into_inner);
+        let to = from.saturating_add(COPIED);
+        let copy = |slot| shard.entry(slot).and_then(|entry| Some((entry.key.clone(), entry.value?.clone())));
+        let copies = (from..to).filter_map(copy).collect();
+        (copies, (shard.slots() > to as usize).then_some(to))
     }
 
     pub(crate) fn read_all(&self) -> impl Iterator<Item = RwLockReadGuard<'_, Shard<K, V>>> {
