@@ -25,6 +25,8 @@ use crate::stats::Count;
 
 /// Loads that a caller joins, at most, each of which came to nothing it could use.
 const ATTEMPTS: usize = 3;
+/// A load that is so late has no runtime that runs.
+const LATE: Duration = Duration::from_millis(100);
 
 impl<K, V> Cache<K, V>
 where
@@ -220,7 +222,8 @@ where
 
     /// Waits for a load, as long as this caller and the load may.
     async fn wait(&self, mut passenger: Passenger<V>, fallback: Option<&V>) -> Waited<V> {
-        let left = self.0.time_left(&passenger.flight);
+        // The load's own timer comes first, unless its runtime stands still.
+        let left = self.0.time_left(&passenger.flight) + LATE;
         let soft = self.0.config.load_timeout_soft.filter(|&soft| soft < left);
         if let (Some(soft), Some(value)) = (soft, fallback) {
             return match timeout(soft, passenger.landed()).await {

@@ -10,6 +10,8 @@ mod lru;
 mod s3fifo;
 mod simulator;
 mod sketch;
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests;
 
 use hybrid::Hybrid;
 use lru::Lru;

@@ -92,7 +92,7 @@ impl Simulator {
 }
 
 /// SplitMix64's mixing: keys of traces are numbers in a row.
-fn hash(key: u64) -> u32 {
+pub(super) fn hash(key: u64) -> u32 {
     let mut z = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
