@@ -106,14 +106,14 @@ mod loading {
             let asked = self.0.store.tags.now();
             let mut places: Vec<Place<V, E>> = keys.iter().map(|_| Place::Unknown).collect();
             for _ in 0..ROUNDS {
-                let mut pilots = HashMap::new();
+                let (mut missing, mut pilots) = (Vec::new(), HashMap::new());
                 for (key, place) in keys.iter().zip(&mut places) {
                     if matches!(place, Place::Unknown) {
-                        *place = self.begin(key, &mut pilots);
+                        *place = self.begin(key, &mut missing, &mut pilots);
                     }
                 }
                 if !pilots.is_empty() {
-                    self.spawn_batch(pilots, &mut load);
+                    self.spawn_batch(missing, pilots, &mut load);
                 }
                 for place in &mut places {
                     if let Place::Waits { .. } = place
@@ -131,7 +131,12 @@ mod loading {
             places.into_iter().map(known).collect()
         }
 
-        fn begin<E>(&self, key: &K, pilots: &mut HashMap<K, Pilot<K, V>>) -> Place<V, E> {
+        fn begin<E>(
+            &self,
+            key: &K,
+            missing: &mut Vec<K>,
+            pilots: &mut HashMap<K, Pilot<K, V>>,
+        ) -> Place<V, E> {
             let hash = self.0.store.hash(key);
             let (fallback, refreshed) = match self.0.look(hash, key) {
                 Look::Serve(value) => return Place::Known(Ok(value)),
@@ -145,6 +150,7 @@ mod loading {
             let boarded = self.0.board(hash, key, refreshed);
             if let Boarded::Leads(pilot) = boarded {
                 let flight = pilot.flight().clone();
+                missing.push(key.clone());
                 pilots.insert(key.clone(), pilot);
                 return match fallback {
                     // It is served, and replaced behind the caller's back.
@@ -166,7 +172,12 @@ mod loading {
             }
         }
 
-        fn spawn_batch<F, Fut, C, L, E>(&self, mut pilots: HashMap<K, Pilot<K, V>>, load: &mut F)
+        fn spawn_batch<F, Fut, C, L, E>(
+            &self,
+            missing: Vec<K>,
+            mut pilots: HashMap<K, Pilot<K, V>>,
+            load: &mut F,
+        )
         where
             F: FnMut(Vec<K>) -> Fut,
             Fut: Future<Output = Result<C, E>> + Send + 'static,
@@ -177,7 +188,6 @@ mod loading {
             let ancestry = pilots
                 .values()
                 .fold(Ancestry::current(), |ancestry, pilot| ancestry.with(pilot.flight().id()));
-            let missing = pilots.keys().cloned().collect();
             let limit = self.0.config.load_timeout;
             let future = Guarded::start(ancestry, limit, || load(missing));
             let task = async move {

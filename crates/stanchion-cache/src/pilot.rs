@@ -89,11 +89,12 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
         self.config.load_timeout.saturating_sub(self.clock.now() - load.began())
     }
 
-    /// Whether a value has a tag that was invalidated after its load had started and
-    /// before this caller asked.
+    /// Whether a value may have had a tag that was invalidated after its load had started and
+    /// before this caller asked. A tag's last invalidation hides those before: one that
+    /// came later still counts against the value of a load that this caller is younger than.
     pub(crate) fn came_too_late(&self, ending: &Ending<V>, asked: u64) -> bool {
         match ending {
-            Ending::Loaded { tags, tags_since, .. } => self.store.tags.is_stale(tags, *tags_since, Some(asked)),
+            Ending::Loaded { tags, tags_since, .. } => *tags_since < asked && self.store.tags.is_stale(tags, *tags_since),
             _ => false,
         }
     }
@@ -122,7 +123,7 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         let cache = &*self.cache;
         let tags = cache.tag_hashes(&loaded);
         let ending = Ending::Loaded { value: loaded.value.clone(), tags: tags.clone(), tags_since: self.tags_since };
-        let is_stale = cache.store.tags.is_stale(&tags, self.tags_since, None);
+        let is_stale = cache.store.tags.is_stale(&tags, self.tags_since);
         let birth = Birth { born: self.born, load_time: took, tags_since: self.tags_since };
         let record = if is_stale { None } else { cache.record(&key, loaded, tags, birth) };
         let mut removals = Removals::none();

@@ -158,7 +158,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
             // Relaxed: whichever of these times is read, it is one up to which the tags hold.
             let since = extra.tags_hold_since.load(Ordering::Relaxed);
             let now = self.tags.now();
-            let is_stale = self.tags.is_stale(&extra.tags, since, None);
+            let is_stale = self.tags.is_stale(&extra.tags, since);
             if !is_stale {
                 extra.tags_hold_since.store(now.max(since), Ordering::Relaxed);
             }

@@ -48,15 +48,13 @@ impl Tags {
         self.time.store(time, Ordering::SeqCst);
     }
 
-    /// Whether one of the tags was invalidated after `since` and, if a time is given, not
-    /// after `until`.
-    pub(crate) fn is_stale(&self, tags: &[u64], since: u64, until: Option<u64>) -> bool {
+    /// Whether one of the tags was invalidated after `since`.
+    pub(crate) fn is_stale(&self, tags: &[u64], since: u64) -> bool {
         if tags.is_empty() || since >= self.now() {
             return false;
         }
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        let counts = |mark: u64| mark > since && until.is_none_or(|until| mark <= until);
-        counts(marks.floor) || tags.iter().any(|tag| marks.by_tag.get(tag).is_some_and(|&mark| counts(mark)))
+        marks.floor > since || tags.iter().any(|tag| marks.by_tag.get(tag).is_some_and(|&mark| mark > since))
     }
 }
 
@@ -70,12 +68,9 @@ mod tests {
         let before = tags.now();
         tags.invalidate(7);
         let after = tags.now();
-        assert!(tags.is_stale(&[3, 7], before, None));
-        assert!(!tags.is_stale(&[3], before, None));
-        assert!(!tags.is_stale(&[7], after, None));
-        // For somebody who has asked before, it came meanwhile.
-        assert!(!tags.is_stale(&[7], before, Some(before)));
-        assert!(tags.is_stale(&[7], before, Some(after)));
+        assert!(tags.is_stale(&[3, 7], before));
+        assert!(!tags.is_stale(&[3], before));
+        assert!(!tags.is_stale(&[7], after));
     }
 
     #[test]
@@ -85,9 +80,9 @@ mod tests {
             tags.invalidate(tag);
         }
         assert!(tags.marks.read().unwrap().by_tag.len() <= MARKS);
-        assert!(tags.is_stale(&[3], 2, None), "invalidated after");
-        assert!(tags.is_stale(&[u64::MAX], 5, None), "nobody knows any more");
-        assert!(!tags.is_stale(&[u64::MAX], 99_999, None));
-        assert!(!tags.is_stale(&[], 0, None));
+        assert!(tags.is_stale(&[3], 2), "invalidated after");
+        assert!(tags.is_stale(&[u64::MAX], 5), "nobody knows any more");
+        assert!(!tags.is_stale(&[u64::MAX], 99_999));
+        assert!(!tags.is_stale(&[], 0));
     }
 }
