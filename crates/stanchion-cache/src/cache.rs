@@ -185,8 +185,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         self.0.invalidate_when(key, |shard, slot| {
-            let entry = shard.entry(slot);
-            entry.and_then(|entry| shard.extra(entry.meta)).map_or(0, |extra| extra.version) < version
+            shard.extra(slot).map_or(0, |extra| extra.version) < version
         })
     }
 

@@ -4,13 +4,15 @@
 //! changed, and `Clone` of a value that is read. What is taken out goes into
 //! [`Removals`], for the caller to drop after the lock.
 
+mod sides;
+
 use std::borrow::Borrow;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashTable;
+use sides::{Extras, Weights};
 
 use crate::flight::{Flight, Flights};
 use crate::ending::Ending;
@@ -27,6 +29,7 @@ pub(crate) struct Shard<K, V> {
     /// When each slot was last read, if entries expire by that.
     read: Option<Vec<AtomicU64>>,
     extras: Extras,
+    weights: Weights,
     pub(crate) flights: Flights<K, Flight<Arc<Ending<V>>>>,
     /// Of all entries.
     weight: u64,
@@ -63,9 +66,9 @@ enum Slot<K, V> {
 pub(crate) struct Meta {
     /// In the timer's unit.
     pub(crate) expires: u64,
-    pub(crate) hash: u32,
-    pub(crate) weight: u32,
-    extra: Option<NonZeroU32>,
+    hash: u32,
+    /// Whether there is more: an [`Extra`].
+    is_rich: bool,
     is_pinned: bool,
 }
 
@@ -142,7 +145,7 @@ impl<K, V> Slot<K, V> {
 
 impl Meta {
     pub(crate) fn is_rich(&self) -> bool {
-        self.extra.is_some()
+        self.is_rich
     }
 
     pub(crate) fn is_pinned(&self) -> bool {
@@ -159,6 +162,7 @@ impl<K: Eq, V> Shard<K, V> {
             vacant: NONE,
             policy: AnyPolicy::new(eviction),
             extras: Extras::default(),
+            weights: Weights::default(),
             read: is_idle_timed.then(Vec::new),
             flights: Flights::new(),
             weight: 0,
@@ -212,16 +216,28 @@ impl<K: Eq, V> Shard<K, V> {
         }
     }
 
+    /// What an entry weighs.
+    pub(crate) fn weight_of(&self, slot: u32) -> u32 {
+        self.weights.get(slot)
+    }
+
     /// What else is known of an entry.
-    pub(crate) fn extra(&self, meta: &Meta) -> Option<&Extra> {
-        self.extras.get(meta.extra?)
+    pub(crate) fn extra(&self, slot: u32) -> Option<&Extra> {
+        self.extras.get(slot)
     }
 
     /// The same, to be changed.
     pub(crate) fn extra_mut(&mut self, slot: u32) -> Option<&mut Extra> {
-        let meta = self.slots.get_mut(slot as usize)?.meta_mut()?;
-        let extra = *meta.extra.get_or_insert_with(|| self.extras.add(Extra::default()));
-        self.extras.get_mut(extra)
+        self.slots.get_mut(slot as usize)?.meta_mut()?.is_rich = true;
+        Some(self.extras.entry(slot))
+    }
+
+    fn set_sides(&mut self, slot: u32, weight: u32, extra: Option<Extra>) {
+        self.weights.set(slot, weight);
+        match extra {
+            Some(extra) => *self.extras.entry(slot) = extra,
+            None => self.extras.remove(slot),
+        }
     }
 
     /// When the entry was last read or put in; 0 if that isn't noted.
@@ -255,22 +271,18 @@ impl<K: Eq, V> Shard<K, V> {
         cause: RemovalCause,
         removals: &mut Removals<K, V>,
     ) {
-        let place = &mut self.slots[slot as usize];
-        let Some(&meta) = place.meta() else { return };
-        if let Some(old) = meta.extra {
-            self.extras.remove(old);
-        }
-        self.weight = self.weight - u64::from(meta.weight) + u64::from(record.weight);
-        let extra = record.extra.map(|extra| self.extras.add(extra));
-        let meta = Meta { expires: record.expires, weight: record.weight, extra, ..meta };
-        std::mem::replace(place, Slot::new(key, record.value, meta)).leave(cause, removals);
+        let Some(&meta) = self.slots[slot as usize].meta() else { return };
+        self.weight = self.weight - u64::from(self.weight_of(slot)) + u64::from(record.weight);
+        let meta = Meta { expires: record.expires, is_rich: record.extra.is_some(), ..meta };
+        self.set_sides(slot, record.weight, record.extra);
+        let filled = Slot::new(key, record.value, meta);
+        std::mem::replace(&mut self.slots[slot as usize], filled).leave(cause, removals);
         self.hit(slot, now);
     }
 
     /// Puts a new entry in. The key must not be there.
     pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
-        let extra = record.extra.map(|extra| self.extras.add(extra));
-        let meta = Meta { expires: record.expires, hash, weight: record.weight, extra, is_pinned: false };
+        let meta = Meta { expires: record.expires, hash, is_rich: record.extra.is_some(), is_pinned: false };
         let filled = Slot::new(key, record.value, meta);
         let slot = match self.slots.get_mut(self.vacant as usize) {
             Some(place) => {
@@ -293,19 +305,21 @@ impl<K: Eq, V> Shard<K, V> {
             read.resize_with(wanted, AtomicU64::default);
             *read[slot as usize].get_mut() = now;
         }
-        self.weight += u64::from(meta.weight);
+        self.weight += u64::from(record.weight);
+        self.set_sides(slot, record.weight, record.extra);
         let slots = &self.slots;
         let rehash = |&slot: &u32| spread(slots[slot as usize].meta().map_or(0, |meta| meta.hash));
         self.index.insert_unique(spread(hash), slot, rehash);
         self.policy.insert(slot, hash, is_roomy);
     }
 
-    /// In steps of an eighth beyond what is expected: a cache that is full should not
-    /// have room for as much again.
+    /// Doubled up to a little more than what is expected, and then in steps of an eighth: a
+    /// cache that is full should not have room for as much again.
     fn grow(&mut self) {
         let len = self.slots.len();
         if len == self.slots.capacity() {
-            let wanted = (2 * len).clamp(16, self.expected.max(16)).max(len + len / 8 + 1);
+            let expected = self.expected + self.expected / 64 + 16;
+            let wanted = (2 * len).clamp(16, expected).max(len + len / 8 + 1);
             self.slots.reserve_exact(wanted - len);
         }
     }
@@ -323,14 +337,15 @@ impl<K: Eq, V> Shard<K, V> {
         if let Ok(entry) = self.index.find_entry(spread(meta.hash), |&found| found == slot) {
             entry.remove();
         }
-        if let Some(extra) = meta.extra {
-            self.extras.remove(extra);
+        let weight = self.weight_of(slot);
+        if meta.is_rich {
+            self.extras.remove(slot);
         }
         self.pinned -= usize::from(meta.is_pinned);
-        self.weight -= u64::from(meta.weight);
+        self.weight -= u64::from(weight);
         let vacant = Slot::Vacant { next: std::mem::replace(&mut self.vacant, slot) };
         std::mem::replace(&mut self.slots[slot as usize], vacant).leave(cause, removals);
-        meta.weight
+        weight
     }
 
     /// Makes the policy choose who goes. Returns that one's weight; `None` if there is nobody.
@@ -423,48 +438,12 @@ impl<K: Eq, V> Cleared<K, V> {
     }
 }
 
-/// Extras by number, from 1.
-#[derive(Debug, Default)]
-struct Extras {
-    all: Vec<Extra>,
-    free: Vec<NonZeroU32>,
-}
-
-impl Extras {
-    fn add(&mut self, extra: Extra) -> NonZeroU32 {
-        if let Some(number) = self.free.pop() {
-            if let Some(place) = self.get_mut(number) {
-                *place = extra;
-            }
-            return number;
-        }
-        self.all.push(extra);
-        // As many as there are slots, at most.
-        u32::try_from(self.all.len()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX)
-    }
-
-    fn get(&self, number: NonZeroU32) -> Option<&Extra> {
-        self.all.get(number.get() as usize - 1)
-    }
-
-    fn get_mut(&mut self, number: NonZeroU32) -> Option<&mut Extra> {
-        self.all.get_mut(number.get() as usize - 1)
-    }
-
-    fn remove(&mut self, number: NonZeroU32) {
-        if let Some(extra) = self.get_mut(number) {
-            *extra = Extra::default();
-            self.free.push(number);
-        }
-    }
-}
-
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_of_two_numbers_takes_40_bytes() {
-        assert_eq!(size_of::<Slot<u64, u64>>(), 40);
+    fn a_slot_of_two_numbers_takes_32_bytes() {
+        assert_eq!(size_of::<Slot<u64, u64>>(), 32);
     }
 }

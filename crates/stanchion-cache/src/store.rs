@@ -195,7 +195,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
             }
             let slot = shard.find(local(hash), &key);
             let meta = slot.and_then(|slot| shard.entry(slot)).map(|entry| *entry.meta);
-            let known = meta.and_then(|meta| shard.extra(&meta)).map_or(0, |extra| extra.version);
+            let known = slot.and_then(|slot| shard.extra(slot)).map_or(0, |extra| extra.version);
             let is_older = known > version || matches!(right, Right::IfNewer) && meta.is_some() && known == version;
             if is_hopeless || is_older {
                 let voided = if is_older && !matches!(right, Right::Load(_)) {
@@ -215,7 +215,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
                 let (entries, weight) = self.sweep(shard, SWEPT, now, slot, removals);
                 held.add(entries, weight);
             }
-            let old = meta.map(|meta| u64::from(meta.weight));
+            let old = slot.map(|slot| u64::from(shard.weight_of(slot)));
             let wanted = (u64::from(slot.is_none()), weight.saturating_sub(old.unwrap_or(0)));
             let (mut is_ours, mut evictions) = (held.try_use(wanted.0, wanted.1), 0);
             if !is_ours {
@@ -368,7 +368,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
         removals: &mut Removals<K, V>,
     ) -> (u64, u64) {
         shard.sweep(limit, spared, removals, |shard, slot, meta| {
-            shard.is_over(slot, meta, now, self.grace, self.idle) || self.is_disowned(shard.extra(meta))
+            shard.is_over(slot, meta, now, self.grace, self.idle) || meta.is_rich() && self.is_disowned(shard.extra(slot))
         })
     }
 

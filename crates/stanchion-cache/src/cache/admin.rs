@@ -76,13 +76,13 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         let shard = inner.store.read(hash);
         let slot = shard.find(local(hash), key)?;
         let entry = shard.entry(slot)?;
-        let extra = shard.extra(entry.meta);
+        let extra = shard.extra(slot);
         Some(EntryInfo {
             is_fresh: inner.is_fresh(&shard, slot, now) != Some(false),
             is_absent: entry.value.is_none(),
             is_pinned: entry.meta.is_pinned(),
             is_loading: shard.flights.contains(local(hash), key),
-            weight: entry.meta.weight.into(),
+            weight: shard.weight_of(slot).into(),
             expires_in: (entry.meta.expires != NEVER).then(|| timer.moment(entry.meta.expires) - timer.moment(now)),
             version: extra.map_or(0, |extra| extra.version),
             tags: extra.map_or(0, |extra| extra.tags.len()),
@@ -102,6 +102,8 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             max_entries: budget.max_entries(),
             weight: 0,
             max_weight: inner.weight_limit(),
+            reserved_entries: budget.entries(),
+            reserved_weight: budget.weight(),
             pinned: 0,
             loading: 0,
             hits,
@@ -179,6 +181,10 @@ pub struct CacheSnapshot {
     pub weight: u64,
     /// The most weight, if it is limited.
     pub max_weight: Option<u64>,
+    /// What of the bound on entries is taken: by entries, and by inserts under way.
+    pub reserved_entries: u64,
+    /// What of the bound on weight is taken.
+    pub reserved_weight: u64,
     /// The entries that are never evicted.
     pub pinned: u64,
     /// Loads under way whose value may be kept.

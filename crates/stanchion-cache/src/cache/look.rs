@@ -38,7 +38,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     /// Whether it is gone for another reason than its end.
     #[inline]
     fn is_gone(&self, shard: &Shard<K, V>, slot: u32, meta: &Meta, now: u64) -> bool {
-        meta.is_rich() && self.store.is_disowned(shard.extra(meta))
+        meta.is_rich() && self.store.is_disowned(shard.extra(slot))
             || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle)
     }
 
@@ -107,7 +107,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         let Some(value) = entry.value else {
             return if now < entry.meta.expires { Look::NotFound } else { nothing };
         };
-        match self.rung(shard, &entry, now) {
+        match self.rung(shard, slot, &entry, now) {
             Rung::Fresh => {
                 shard.hit(slot, now);
                 Look::Serve(value.clone())
@@ -136,15 +136,15 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         V: Clone,
     {
         let entry = shard.entry(slot)?;
-        if self.is_gone(shard, slot, entry.meta, now) || self.rung(shard, &entry, now) == Rung::Gone {
+        if self.is_gone(shard, slot, entry.meta, now) || self.rung(shard, slot, &entry, now) == Rung::Gone {
             return None;
         }
         entry.value.cloned()
     }
 
-    fn rung(&self, shard: &Shard<K, V>, entry: &Entry<'_, K, V>, now: u64) -> Rung {
+    fn rung(&self, shard: &Shard<K, V>, slot: u32, entry: &Entry<'_, K, V>, now: u64) -> Rung {
         let timer = &self.store.timer;
-        let extra = shard.extra(entry.meta);
+        let extra = shard.extra(slot);
         let times = Times {
             born: extra.map_or(Moment::default(), |extra| timer.moment(extra.born)),
             expires: timer.moment(entry.meta.expires),

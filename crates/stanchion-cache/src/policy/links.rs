@@ -59,6 +59,12 @@ impl Links {
     fn grow(&mut self, slot: u32) {
         let wanted = slot as usize + 1;
         if self.marks.len() < wanted {
+            if self.marks.capacity() < wanted {
+                // By a quarter: a doubled vector is half empty at worst, for good.
+                let more = wanted + wanted / 4 + 16 - self.marks.len();
+                self.around.reserve_exact(more);
+                self.marks.reserve_exact(more);
+            }
             self.around.resize(wanted, [0; 2]);
             self.marks.resize_with(wanted, AtomicU8::default);
         }
