@@ -40,3 +40,6 @@ pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Random};
 pub mod pure {
     pub use crate::freshness::{Ladder, Rung, Times};
 }
+
+#[cfg(all(test, stanchion_loom))]
+mod loom_tests;
