@@ -68,7 +68,7 @@ impl Cache {
 
     fn publish(&self, flight: &Load, value: u64) {
         let mut shard = self.shard.lock().unwrap();
-        if shard.flights.stands(HASH, &KEY, flight.id()) {
+        if shard.flights.stands(HASH, flight.id()) {
             drop(shard.flights.void(HASH, &KEY));
             shard.value = Some(value);
         }

@@ -94,6 +94,7 @@ async fn an_error_of_another_type_is_told_as_such() {
 /// Polls a call so many times, lets the load run in between, and drops it.
 async fn give_up_after(polls: usize, policy: Abandoned) -> (Numbers, usize) {
     let cache: Numbers = Cache::builder().max_entries(100).abandoned(policy).build().unwrap();
+    let mut used = polls;
     {
         let mut call = pin!(cache.get_or_load(&1, || async {
             for _ in 0..3 {
@@ -104,12 +105,13 @@ async fn give_up_after(polls: usize, policy: Abandoned) -> (Numbers, usize) {
         for poll in 0..polls {
             if let Poll::Ready(value) = call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 assert_eq!(value.unwrap(), 7);
-                return (cache, poll + 1);
+                used = poll + 1;
+                break;
             }
             yield_now().await;
         }
     }
-    (cache, polls)
+    (cache, used)
 }
 
 #[tokio::test]
