@@ -95,7 +95,9 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
     /// came later still counts against the value of a load that this caller is younger than.
     pub(crate) fn came_too_late(&self, ending: &Ending<V>, asked: u64) -> bool {
         match ending {
-            Ending::Loaded { tags, tags_since, .. } => *tags_since < asked && self.store.tags.is_stale(tags, *tags_since),
+            Ending::Loaded { tags, tags_since, .. } => {
+                *tags_since < asked && self.store.tags.is_stale(tags, *tags_since)
+            }
             _ => false,
         }
     }

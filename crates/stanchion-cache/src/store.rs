@@ -375,7 +375,8 @@ impl<K: Eq + Hash, V> Store<K, V> {
         removals: &mut Removals<K, V>,
     ) -> (u64, u64) {
         shard.sweep(limit, spared, removals, |shard, slot, meta| {
-            shard.is_over(slot, meta, now, self.grace, self.idle) || meta.is_rich() && self.is_disowned(shard.extra(slot))
+            shard.is_over(slot, meta, now, self.grace, self.idle)
+                || meta.is_rich() && self.is_disowned(shard.extra(slot))
         })
     }
 

@@ -86,7 +86,8 @@ mod tests {
         while began.elapsed() < Duration::from_millis(50) {
             std::hint::spin_loop();
         }
-        let (ours, theirs) = (Timer::Coarse.moment(Timer::Coarse.now()) - Timer::Coarse.moment(coarse), began.elapsed());
+        let (ours, theirs) =
+            (Timer::Coarse.moment(Timer::Coarse.now()) - Timer::Coarse.moment(coarse), began.elapsed());
         assert!(ours.abs_diff(theirs) < Duration::from_millis(25), "{ours:?} against {theirs:?}");
     }
 }

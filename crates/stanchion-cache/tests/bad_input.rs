@@ -147,7 +147,11 @@ impl Drop for Nasty {
 #[test]
 fn a_panic_in_hash_eq_clone_drop_weigher_or_listener_leaves_the_cache_consistent() {
     let quiet = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|info| if !info.to_string().contains("injected") { eprintln!("{info}") }));
+    std::panic::set_hook(Box::new(|info| {
+        if !info.to_string().contains("injected") {
+            eprintln!("{info}")
+        }
+    }));
     let cache: Cache<Nasty, Nasty> = Cache::builder()
         .max_entries(20)
         .max_weight(60)

@@ -234,9 +234,8 @@ async fn a_batch_loads_what_is_missing_in_one_call_and_each_key_once() {
 #[tokio::test]
 async fn a_batch_that_fails_fails_for_each_key_once() {
     let cache: Numbers = Cache::builder().build().unwrap();
-    let failed = cache
-        .get_or_load_many(&[1, 2], |_| async { Err::<Vec<(u64, usize)>, _>(std::io::Error::other("down")) })
-        .await;
+    let failed =
+        cache.get_or_load_many(&[1, 2], |_| async { Err::<Vec<(u64, usize)>, _>(std::io::Error::other("down")) }).await;
     assert!(failed.iter().all(|result| result.as_ref().unwrap_err().error().unwrap().to_string() == "down"));
     let panicked = cache
         .get_or_load_many(&[1, 2], |missing: Vec<u64>| async move {
