@@ -1,7 +1,6 @@
 //! Many keys at once: one batch for what is missing, and still one load a key.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::cache::Cache;
@@ -44,6 +43,8 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
 
 #[cfg(feature = "tokio")]
 mod loading {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::ancestry::Ancestry;
     use crate::cache::Look;

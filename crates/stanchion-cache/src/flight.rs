@@ -54,6 +54,7 @@ impl<T> Flight<T> {
     }
 
     /// What ends the load when nobody waits for it any more.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "only tasks need it"))]
     pub(crate) fn abort_with(&self, abort: impl FnOnce() + Send + 'static) {
         self.lock().abort = Some(Box::new(abort));
     }
@@ -103,6 +104,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// The ending, or the task is woken when there is one.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "only tasks need it"))]
     pub(crate) fn poll(&self, seat: &mut Seat, context: &mut Context<'_>) -> Poll<T> {
         let mut state = self.lock();
         if let Some(ending) = &state.ending {

@@ -24,7 +24,7 @@ const NEIGHBOURS: usize = 8;
 
 /// The shards, and what they share.
 pub(crate) struct Store<K, V> {
-    shards: Box<[Padded<RwLock<Shard<K, V>>>]>,
+    shards: Box<[Padded<K, V>]>,
     hasher: KeyHasher,
     budget: Budget,
     eviction: Eviction,
@@ -39,9 +39,9 @@ pub(crate) struct Store<K, V> {
     next_swept: AtomicUsize,
 }
 
-/// Alone in its cache lines.
+/// A shard, alone in its cache lines.
 #[repr(align(128))]
-struct Padded<T>(T);
+struct Padded<K, V>(RwLock<Shard<K, V>>);
 
 /// By what right a value comes in.
 #[derive(Debug, Clone, Copy)]

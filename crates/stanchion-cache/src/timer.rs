@@ -50,7 +50,7 @@ impl Timer {
             Self::Exact(_) | Self::Coarse if time == NEVER => u64::MAX,
             Self::Exact(_) => time,
             // Less than 2^33 seconds, so no more than 2^63 nanoseconds.
-            Self::Coarse => (time >> 32) * NANOS + ((time & 0xffff_ffff) * NANOS >> 32),
+            Self::Coarse => (time >> 32) * NANOS + (((time & 0xffff_ffff) * NANOS) >> 32),
         })
     }
 }

@@ -132,8 +132,7 @@ fn the_snapshot_counts() {
 
 #[test]
 fn several_types_of_data_have_their_settings_in_one_place() {
-    let mut users = CacheConfig::default();
-    users.max_entries = 7;
+    let users = CacheConfig { max_entries: 7, ..CacheConfig::default() };
     let settings = BTreeMap::from([("users".to_owned(), users), ("products".to_owned(), CacheConfig::default())]);
     let caches = Caches::new(settings).unwrap();
     let users: Cache<u64, u64> = caches.build("users").unwrap();
@@ -146,8 +145,7 @@ fn several_types_of_data_have_their_settings_in_one_place() {
     assert_eq!(caches.snapshots().len(), 1, "nobody uses it any more");
     let unknown = caches.build::<u64, u64>("orders").unwrap_err();
     assert_eq!(unknown.to_string(), "cache is orders: must be one of: products, users");
-    let mut wrong = CacheConfig::default();
-    wrong.max_entries = 0;
+    let wrong = CacheConfig { max_entries: 0, ..CacheConfig::default() };
     let error = Caches::new(BTreeMap::from([("users".to_owned(), wrong)])).unwrap_err();
     assert_eq!(error.field(), "users.max_entries");
 }

@@ -205,7 +205,7 @@ async fn a_batch_loads_what_is_missing_in_one_call_and_each_key_once() {
                 yield_now().await;
                 // There is no 4.
                 let found = missing.into_iter().filter(|key| *key != 4);
-                Ok::<_, std::io::Error>(found.map(|key| (key, key as usize * 10)).collect::<Vec<_>>())
+                Ok::<_, std::io::Error>(found.map(|key| (key, usize::try_from(key).unwrap() * 10)).collect::<Vec<_>>())
             }
         })
     };
