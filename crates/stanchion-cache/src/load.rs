@@ -87,8 +87,8 @@ where
         }
     }
 
-    /// Loads the key's value anew, whatever there is, and waits for it. It joins a load that is
-    /// under way.
+    /// Loads the key's value anew, whatever there is, and waits for it. What there was is gone, and
+    /// a load under way is void, as by [`invalidate`](Self::invalidate).
     ///
     /// # Errors
     /// As [`get_or_load`](Self::get_or_load).
