@@ -145,6 +145,8 @@ async fn an_entry_is_gone_exactly_when_its_time_is_over() {
     users.clock.advance(NANO);
     assert_eq!(users.cache.get(&1), None);
     assert_eq!(users.get().await.unwrap(), 2);
+    // In the place of the one that has expired, though inserts sweep that away.
+    assert_eq!((users.cache.get(&1), users.cache.len()), (Some(2), 1));
 }
 
 #[tokio::test]
