@@ -152,6 +152,7 @@ fn a_panic_in_hash_eq_clone_drop_weigher_or_listener_leaves_the_cache_consistent
             eprintln!("{info}")
         }
     }));
+    let clock = ManualClock::new();
     let cache: Cache<Nasty, Nasty> = Cache::builder()
         .max_entries(20)
         .max_weight(60)
@@ -160,6 +161,10 @@ fn a_panic_in_hash_eq_clone_drop_weigher_or_listener_leaves_the_cache_consistent
             value.0 % 5
         })
         .on_removal(|_, _, _| tick())
+        .ttl(Duration::from_secs(1))
+        .stale_if_error(Duration::from_secs(60))
+        .failure_throttle(Duration::ZERO)
+        .clock(clock.clone())
         .seed(1)
         .shards(2)
         .build()
@@ -169,6 +174,7 @@ fn a_panic_in_hash_eq_clone_drop_weigher_or_listener_leaves_the_cache_consistent
         // Each operation panics at each of its first points in turn.
         PANICS.set(u32::try_from(step % 37).unwrap() + 1);
         let key = step * 7 % 40;
+        clock.advance(Duration::from_millis(20));
         let result = catch_unwind(AssertUnwindSafe(|| match step % 5 {
             0 => drop(cache.get(&Nasty(key))),
             1 => _ = cache.invalidate(&Nasty(key)),
@@ -192,7 +198,7 @@ fn a_panic_in_hash_eq_clone_drop_weigher_or_listener_leaves_the_cache_consistent
     for key in 0..20 {
         cache.insert(Nasty(key), Nasty(5));
     }
-    assert_eq!((0..20).filter(|key| cache.get(&Nasty(*key)).is_some()).count(), 20);
+    assert_eq!((0..20).filter(|key| cache.contains(&Nasty(*key))).count(), 20);
 }
 
 #[test]
@@ -239,4 +245,30 @@ fn a_loader_that_panics_in_a_thread_is_an_error() {
     });
     assert!(matches!(&result, Err(LoadError::Panicked(message)) if &**message == "no luck"), "{result:?}");
     assert_eq!(cache.get_or_load_blocking(&1, || Ok::<_, Infallible>(5)).unwrap(), 5);
+}
+
+/// The leader's thread dies while it looks for something to stand in for its failed load.
+#[test]
+fn those_who_wait_for_a_load_whose_end_panics_are_told() {
+    let clock = ManualClock::new();
+    let builder = Cache::builder().ttl(Duration::from_secs(1)).stale_if_error(Duration::from_secs(60));
+    let cache: Cache<Nasty, Nasty> = builder.clock(clock.clone()).build().unwrap();
+    cache.insert(Nasty(1), Nasty(7));
+    clock.advance(Duration::from_secs(1));
+    std::thread::scope(|scope| {
+        let mut waiter = None;
+        let leader = catch_unwind(AssertUnwindSafe(|| {
+            cache.get_or_load_blocking(&Nasty(1), || {
+                waiter = Some(scope.spawn(|| cache.get_or_load_blocking(&Nasty(1), || Ok::<_, &str>(Nasty(9)))));
+                while cache.snapshot().loads_joined == 0 {
+                    std::thread::yield_now();
+                }
+                // The next `Eq` or `Clone` in this thread.
+                PANICS.set(2);
+                Err::<Nasty, _>("down")
+            })
+        }));
+        assert!(leader.is_err());
+        assert_eq!(waiter.unwrap().join().unwrap().unwrap().0, 9, "it loads anew");
+    });
 }
