@@ -1,0 +1,121 @@
+//! The default policy: a window, a clock, and a sketch between them.
+//!
+//! A hit counts in the slot's two bits and does nothing else. The sketch learns
+//! under the exclusive lock only: one for each entry that comes in, and the bits
+//! that the hands find when they pass. So a key's fame outlives its entry, and
+//! decides at the window's end which of two goes: the one that leaves the window,
+//! or the one under the clock's hand.
+//!
+//! Three ways out of the window: hit twice or more, and it has proved itself and goes to
+//! main; better known than the clock's victim, and it takes that one's place; else out.
+//! A scan passes through the window and touches nothing else. A loop larger than
+//! the cache keeps what came first, as it should. After a shift of phase the old ones
+//! lose their bits to the hand, and their fame to the sketch's fading.
+
+use super::Policy;
+use super::links::{Links, Queue};
+use super::sketch::Sketch;
+
+/// The window's share of the entries.
+const WINDOW: usize = 10;
+/// An entry of the window that was hit so often needs no comparison.
+const PROVED: u8 = 2;
+/// Entries that go from window to main in one eviction, at most.
+const PROMOTIONS: usize = 16;
+/// Entries that the clock's hand passes in one eviction, at most.
+const TURNS: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Hybrid {
+    links: Links,
+    window: Queue,
+    main: Queue,
+    sketch: Sketch,
+}
+
+impl Hybrid {
+    pub(super) fn new() -> Self {
+        Self { links: Links::default(), window: Queue::new(1), main: Queue::new(2), sketch: Sketch::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.window.len() + self.main.len()
+    }
+
+    fn promote(&mut self, slot: u32) {
+        self.window.remove(&mut self.links, slot);
+        self.main.push(&mut self.links, slot);
+    }
+
+    /// Where the clock's hand stops: at an entry without hits, or, if it has passed
+    /// many, at that with the fewest.
+    fn victim(&mut self, hash: &impl Fn(u32) -> u32) -> Option<u32> {
+        let mut fewest = (u8::MAX, self.main.front()?);
+        for _ in 0..TURNS {
+            let slot = self.main.front()?;
+            let hits = self.links.hits(slot);
+            if hits == 0 {
+                return Some(slot);
+            }
+            self.sketch.add(hash(slot), 1);
+            self.links.set_hits(slot, hits - 1);
+            if hits < fewest.0 {
+                fewest = (hits, slot);
+            }
+            self.main.rotate(&self.links);
+        }
+        Some(fewest.1)
+    }
+}
+
+impl Policy for Hybrid {
+    #[inline]
+    fn hit(&self, slot: u32) {
+        self.links.hit(slot);
+    }
+
+    fn insert(&mut self, slot: u32, hash: u32, is_roomy: bool) {
+        // While there is room nobody needs to prove anything.
+        let queue = if is_roomy { &mut self.main } else { &mut self.window };
+        queue.push(&mut self.links, slot);
+        self.sketch.fit(self.len());
+        self.sketch.add(hash, 1);
+    }
+
+    fn remove(&mut self, slot: u32) {
+        match self.links.place(slot) {
+            1 => self.window.remove(&mut self.links, slot),
+            2 => self.main.remove(&mut self.links, slot),
+            _ => {}
+        }
+    }
+
+    fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32> {
+        for _ in 0..PROMOTIONS {
+            let is_full = self.window.len() * WINDOW >= self.len();
+            let Some(candidate) = self.window.front().filter(|_| is_full || self.main.len() == 0) else { break };
+            let hits = self.links.hits(candidate);
+            if hits > 0 {
+                self.sketch.add(hash(candidate), hits);
+            }
+            if hits >= PROVED {
+                self.promote(candidate);
+                continue;
+            }
+            let Some(victim) = self.victim(&hash) else {
+                self.window.remove(&mut self.links, candidate);
+                return Some(candidate);
+            };
+            if self.sketch.estimate(hash(candidate)) <= self.sketch.estimate(hash(victim)) {
+                self.window.remove(&mut self.links, candidate);
+                return Some(candidate);
+            }
+            self.promote(candidate);
+            self.main.remove(&mut self.links, victim);
+            return Some(victim);
+        }
+        let victim = self.victim(&hash)?;
+        self.main.remove(&mut self.links, victim);
+        Some(victim)
+    }
+}

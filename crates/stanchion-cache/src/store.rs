@@ -1,0 +1,434 @@
+//! All shards together under one budget: how entries get in, and out.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::budget::{Budget, Held};
+use crate::hash::{KeyHasher, local};
+use crate::policy::Eviction;
+use crate::removal::{RemovalCause, Removals};
+use crate::shard::{Cleared, Extra, Record, Shard};
+use crate::tags::Tags;
+use crate::timer::{NEVER, Timer};
+
+/// Entries that one insert evicts under one lock, at most; for more it takes the lock again.
+const EVICTIONS: usize = 64;
+/// Slots that one insert looks at for what has expired.
+const SWEPT: usize = 2;
+/// Slots that are copied under one lock.
+const COPIED: u32 = 64;
+/// Other shards that an insert looks into while it holds its own lock.
+const NEIGHBOURS: usize = 8;
+
+/// The shards, and what they share.
+pub(crate) struct Store<K, V> {
+    shards: Box<[Padded<K, V>]>,
+    hasher: KeyHasher,
+    budget: Budget,
+    eviction: Eviction,
+    pub(crate) tags: Tags,
+    pub(crate) timer: Timer,
+    /// Whether any entry may expire; else no clock is read.
+    is_timed: AtomicBool,
+    /// How long an entry is kept after its end, and unread, in the timer's unit.
+    pub(crate) grace: u64,
+    pub(crate) idle: u64,
+    /// Where the janitor goes on.
+    next_swept: AtomicUsize,
+}
+
+/// A shard, alone in its cache lines.
+#[repr(align(128))]
+struct Padded<K, V>(RwLock<Shard<K, V>>);
+
+/// By what right a value comes in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Right {
+    /// Somebody says so: loads under way are void.
+    Insert,
+    /// The same, if it is newer than what is there.
+    IfNewer,
+    /// This load was not voided.
+    Load(u64),
+}
+
+/// What became of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    Kept,
+    /// There was no room, or a newer version is there.
+    Refused,
+    /// The load has no right any more.
+    Voided,
+}
+
+impl<K: Eq + Hash, V> Store<K, V> {
+    pub(crate) fn new(
+        shards: usize,
+        max: (u64, u64),
+        eviction: Eviction,
+        hasher: KeyHasher,
+        timer: Timer,
+        (grace, idle): (u64, Option<u64>),
+    ) -> Self {
+        let expected = usize::try_from(max.0).unwrap_or(usize::MAX) / shards;
+        let shard = || Padded(RwLock::new(Shard::new(eviction, expected, idle.is_some())));
+        Self {
+            shards: (0..shards).map(|_| shard()).collect(),
+            hasher,
+            budget: Budget::new(max.0, max.1),
+            eviction,
+            tags: Tags::default(),
+            timer,
+            is_timed: AtomicBool::new(idle.is_some()),
+            grace,
+            idle: idle.unwrap_or(NEVER),
+            next_swept: AtomicUsize::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// The time, or 0 if nothing ever expires.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        // Relaxed: an entry that expires and was put in a moment ago is fresh.
+        if self.is_timed.load(Ordering::Relaxed) { self.timer.now() } else { 0 }
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    #[inline]
+    fn number(&self, hash: u64) -> usize {
+        // The upper half of the hash: the lower one is the shard's own. A power of two of shards.
+        (hash >> 32) as usize & (self.shards.len() - 1)
+    }
+
+    /// The shard of this hash, to be read. A panic of the user's `Eq` or `Clone`
+    /// leaves nothing half done, so poison is no reason to stop.
+    #[inline]
+    pub(crate) fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard<K, V>> {
+        self.shards[self.number(hash)].0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K, V>> {
+        self.write_number(self.number(hash))
+    }
+
+    fn write_number(&self, number: usize) -> RwLockWriteGuard<'_, Shard<K, V>> {
+        self.shards[number].0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Copies of some entries of a shard, and where to go on.
+    pub(crate) fn copies(&self, number: usize, from: u32) -> (Vec<(K, V)>, Option<u32>)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let shard = self.shards[number].0.read().unwrap_or_else(PoisonError::into_inner);
+        let to = from.saturating_add(COPIED);
+        let copy = |slot| shard.entry(slot).and_then(|entry| Some((entry.key.clone(), entry.value?.clone())));
+        let copies = (from..to).filter_map(copy).collect();
+        (copies, (shard.slots() > to as usize).then_some(to))
+    }
+
+    pub(crate) fn read_all(&self) -> impl Iterator<Item = RwLockReadGuard<'_, Shard<K, V>>> {
+        self.shards.iter().map(|shard| shard.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a tag of the entry was invalidated since its load started.
+    #[cold]
+    pub(crate) fn is_disowned(&self, extra: Option<&Extra>) -> bool {
+        extra.is_some_and(|extra| {
+            if extra.tags.is_empty() {
+                return false;
+            }
+            // Relaxed: whichever of these times is read, it is one up to which the tags hold.
+            let since = extra.tags_hold_since.load(Ordering::Relaxed);
+            let now = self.tags.now();
+            let is_stale = self.tags.is_stale(&extra.tags, since);
+            if !is_stale {
+                extra.tags_hold_since.store(now.max(since), Ordering::Relaxed);
+            }
+            is_stale
+        })
+    }
+
+    /// Puts a value in, if there is the right to it, and room.
+    pub(crate) fn admit(
+        &self,
+        hash: u64,
+        key: K,
+        record: Record<V>,
+        right: Right,
+        removals: &mut Removals<K, V>,
+    ) -> Admitted {
+        if record.expires != NEVER {
+            // Before the entry can be found.
+            self.is_timed.store(true, Ordering::Relaxed);
+        }
+        let now = self.now();
+        let weight = u64::from(record.weight);
+        let version = record.extra.as_ref().map_or(0, |extra| extra.version);
+        let mut held = Held::nothing(&self.budget);
+        let mut is_roomy = true;
+        // Dropped after the lock, as it is declared before.
+        let mut voided = Vec::new();
+        let mut is_hopeless = weight > self.budget.max_weight();
+        loop {
+            let mut guard = self.write(hash);
+            let shard = &mut *guard;
+            if let Right::Load(id) = right
+                && !shard.flights.stands(local(hash), id)
+            {
+                return Admitted::Voided;
+            }
+            let slot = shard.find(local(hash), &key);
+            let meta = slot.and_then(|slot| shard.entry(slot)).map(|entry| *entry.meta);
+            let known = slot.and_then(|slot| shard.extra(slot)).map_or(0, |extra| extra.version);
+            let is_older = known > version || matches!(right, Right::IfNewer) && meta.is_some() && known == version;
+            // All that may panic of the user's has run before anything is reserved.
+            voided.extend(match right {
+                Right::Load(id) if is_hopeless || is_older => shard.flights.land(local(hash), id),
+                Right::Insert | Right::IfNewer if !is_older => shard.flights.void(local(hash), &key),
+                _ => None,
+            });
+            if is_hopeless || is_older {
+                if let Some(slot) = slot.filter(|_| !is_older) {
+                    held.add(1, shard.take(slot, RemovalCause::Replaced, removals).into());
+                }
+                drop(guard);
+                removals.push(key, record.value, RemovalCause::Refused);
+                return Admitted::Refused;
+            }
+            if now > 0 {
+                let (entries, weight) = self.sweep(shard, SWEPT, now, slot, removals);
+                held.add(entries, weight);
+            }
+            let old = slot.map(|slot| u64::from(shard.weight_of(slot)));
+            let wanted = (u64::from(slot.is_none()), weight.saturating_sub(old.unwrap_or(0)));
+            let (mut is_ours, mut evictions) = (held.try_use(wanted.0, wanted.1), 0);
+            if !is_ours {
+                is_roomy = false;
+                // It must not have to go to make room for itself.
+                let watched = slot.filter(|_| !meta.is_some_and(|meta| meta.is_pinned()));
+                if let Some(slot) = watched {
+                    shard.unwatch(slot);
+                }
+                if self.is_poor(shard) && self.rob(hash, &mut held, removals) {
+                    is_ours = held.try_use(wanted.0, wanted.1);
+                }
+                while !is_ours && evictions < EVICTIONS {
+                    let Some(gone) = shard.evict(removals) else { break };
+                    held.add(1, gone.into());
+                    evictions += 1;
+                    is_ours = held.try_use(wanted.0, wanted.1);
+                }
+                if let Some(slot) = watched {
+                    shard.watch(slot);
+                }
+            }
+            if is_ours {
+                held.add(0, old.unwrap_or(0).saturating_sub(weight));
+                if let Right::Load(id) = right {
+                    voided.extend(shard.flights.land(local(hash), id));
+                }
+                match slot {
+                    Some(slot) => shard.replace(slot, key, record, now, RemovalCause::Replaced, removals),
+                    None => shard.put(local(hash), key, record, now, is_roomy),
+                }
+                return Admitted::Kept;
+            }
+            drop(guard);
+            if evictions < EVICTIONS && !self.evict_elsewhere(hash, &mut held, removals) {
+                is_hopeless = true;
+            }
+        }
+    }
+
+    /// Takes an entry out, and the right from a load under way. Whether there was an
+    /// entry.
+    pub(crate) fn invalidate<Q: Hash + Eq + ?Sized>(
+        &self,
+        key: &Q,
+        is_it: impl FnOnce(&Shard<K, V>, u32) -> bool,
+        removals: &mut Removals<K, V>,
+    ) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        let hash = self.hash(key);
+        let mut held = Held::nothing(&self.budget);
+        let mut shard = self.write(hash);
+        let slot = shard.find(local(hash), key);
+        let voided = shard.flights.void(local(hash), key);
+        let slot = slot.filter(|&slot| is_it(&shard, slot));
+        if let Some(slot) = slot {
+            held.add(1, shard.take(slot, RemovalCause::Invalidated, removals).into());
+        }
+        drop(shard);
+        drop(voided);
+        slot.is_some()
+    }
+
+    /// The same, by right of a load that brings nothing to keep. Whether there was the right.
+    pub(crate) fn withdraw(
+        &self,
+        hash: u64,
+        key: &K,
+        load: u64,
+        cause: RemovalCause,
+        removals: &mut Removals<K, V>,
+    ) -> bool {
+        let mut held = Held::nothing(&self.budget);
+        let mut shard = self.write(hash);
+        let voided = shard.flights.land(local(hash), load);
+        if voided.is_some()
+            && let Some(slot) = shard.find(local(hash), key)
+        {
+            held.add(1, shard.take(slot, cause, removals).into());
+        }
+        drop(shard);
+        let had_right = voided.is_some();
+        drop(voided);
+        had_right
+    }
+
+    /// Takes the right from a load that ended otherwise than it should.
+    pub(crate) fn void_load(&self, hash: u64, load: u64) {
+        let voided = self.write(hash).flights.land(local(hash), load);
+        drop(voided);
+    }
+
+    /// Takes everything out of a shard at a time, at once.
+    pub(crate) fn clear(&self, mut each: impl FnMut(Cleared<K, V>)) {
+        for number in 0..self.shards.len() {
+            let mut held = Held::nothing(&self.budget);
+            let cleared = self.write_number(number).clear(self.eviction);
+            let (entries, weight) = cleared.amount();
+            held.add(entries, weight);
+            drop(held);
+            each(cleared);
+        }
+    }
+
+    /// Takes the right from all loads under way.
+    pub(crate) fn void_all_loads(&self) {
+        for number in 0..self.shards.len() {
+            let voided = self.write_number(number).flights.void_all();
+            drop(voided);
+        }
+    }
+
+    /// Looks at the next `limit` slots of all shards in turn, and takes out what is
+    /// over. Returns how many entries that were.
+    pub(crate) fn sweep_some(&self, limit: usize, removals: &mut Removals<K, V>) -> u64 {
+        let now = self.now();
+        let (mut left, mut swept) = (limit, 0);
+        for _ in 0..self.shards.len() {
+            if left == 0 {
+                break;
+            }
+            let number = self.next_swept.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let mut held = Held::nothing(&self.budget);
+            let mut shard = self.write_number(number);
+            let looked_at = left.min(shard.slots());
+            let (entries, weight) = self.sweep(&mut shard, looked_at, now, None, removals);
+            drop(shard);
+            held.add(entries, weight);
+            left -= looked_at;
+            swept += entries;
+        }
+        swept
+    }
+
+    /// Evicts until the budget is kept: after a resize.
+    pub(crate) fn shrink(&self, removals: &mut Removals<K, V>) {
+        let mut number = 0_u64;
+        while self.budget.is_exceeded() {
+            let mut held = Held::nothing(&self.budget);
+            if !self.evict_elsewhere(number << 32, &mut held, removals) {
+                return;
+            }
+            number += 1;
+        }
+    }
+
+    fn sweep(
+        &self,
+        shard: &mut Shard<K, V>,
+        limit: usize,
+        now: u64,
+        spared: Option<u32>,
+        removals: &mut Removals<K, V>,
+    ) -> (u64, u64) {
+        shard.sweep(limit, spared, removals, |shard, slot, meta| {
+            shard.is_over(slot, meta, now, self.grace, self.idle)
+                || meta.is_rich() && self.is_disowned(shard.extra(slot))
+        })
+    }
+
+    /// Whether the shard has less than half of what the others have on average.
+    fn is_poor(&self, shard: &Shard<K, V>) -> bool {
+        2 * shard.len() as u64 * (self.shards.len() as u64) < self.budget.entries()
+    }
+
+    /// Evicts from a shard that is rich and free, without waiting for any lock: the caller has one.
+    fn rob(&self, hash: u64, held: &mut Held<'_>, removals: &mut Removals<K, V>) -> bool {
+        let own = self.number(hash);
+        (1..self.shards.len().min(NEIGHBOURS + 1)).any(|step| {
+            let Ok(mut shard) = self.shards[(own + step) % self.shards.len()].0.try_write() else { return false };
+            if self.is_poor(&shard) {
+                return false;
+            }
+            let gone = shard.evict(removals);
+            held.add(u64::from(gone.is_some()), gone.unwrap_or(0).into());
+            gone.is_some()
+        })
+    }
+
+    /// Evicts from any shard that has somebody, waiting for locks: the caller has none.
+    fn evict_elsewhere(&self, hash: u64, held: &mut Held<'_>, removals: &mut Removals<K, V>) -> bool {
+        let own = self.number(hash);
+        (1..=self.shards.len()).any(|step| {
+            let gone = self.write_number((own + step) % self.shards.len()).evict(removals);
+            held.add(u64::from(gone.is_some()), gone.unwrap_or(0).into());
+            gone.is_some()
+        })
+    }
+}
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_was_emptied_takes_from_the_others_until_it_has_half_of_the_average() {
+        let hasher = KeyHasher::new(Some(1));
+        let store = Store::new(4, (1_000, u64::MAX), Eviction::Hybrid, hasher, Timer::Coarse, (0, None));
+        let mut removals = Removals::none();
+        let mut put = |key: u64| {
+            let record = Record { value: Some(()), expires: NEVER, weight: 1, extra: None };
+            assert_eq!(store.admit(store.hash(&key), key, record, Right::Insert, &mut removals), Admitted::Kept);
+        };
+        let (poor, rich): (Vec<u64>, Vec<u64>) = (0..8_000).partition(|key| store.number(store.hash(key)) == 0);
+        // The first shard has nothing, the others all.
+        rich[..1_000].iter().for_each(|key| put(*key));
+        poor[..500].iter().for_each(|key| put(*key));
+        let lengths: Vec<usize> = store.read_all().map(|shard| shard.len()).collect();
+        assert_eq!(lengths.iter().sum::<usize>(), 1_000);
+        assert!((124..=126).contains(&lengths[0]), "{lengths:?}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Telemetry: the only file that knows `tracing` and `metrics`. Without the
+//! features every function here is empty.
+
+use std::time::Duration;
+
+use stanchion_core::Name;
+
+/// What a cache reports, under its name. Hits are counted in the snapshot only.
+pub(crate) struct Reporter {
+    #[cfg(feature = "tracing")]
+    name: Name,
+    #[cfg(feature = "metrics")]
+    counters: Counters,
+}
+
+#[cfg(feature = "metrics")]
+struct Counters {
+    loaded: metrics::Counter,
+    failed: metrics::Counter,
+    voided: metrics::Counter,
+    seconds: metrics::Histogram,
+}
+
+#[cfg(feature = "metrics")]
+impl Counters {
+    fn new(name: &Name) -> Self {
+        let loads = |ending: &'static str| metrics::counter!("stanchion_cache_loads_total", "cache" => name.as_str().to_owned(), "ending" => ending);
+        Self {
+            loaded: loads("loaded"),
+            failed: loads("failed"),
+            voided: loads("voided"),
+            seconds: metrics::histogram!("stanchion_cache_load_seconds", "cache" => name.as_str().to_owned()),
+        }
+    }
+}
+
+impl Reporter {
+    pub(crate) fn new(name: &Name) -> Self {
+        let _ = name;
+        Self {
+            #[cfg(feature = "tracing")]
+            name: name.clone(),
+            #[cfg(feature = "metrics")]
+            counters: Counters::new(name),
+        }
+    }
+
+    /// A load brought a value, or the news that there is none. `is_void`: it was invalidated
+    /// meanwhile, and isn't kept.
+    pub(crate) fn loaded(&self, took: Duration, is_void: bool) {
+        #[cfg(feature = "tracing")]
+        if is_void {
+            tracing::debug!(cache = self.name.as_str(), ?took, "load was invalidated while under way");
+        }
+        #[cfg(feature = "metrics")]
+        {
+            if is_void { &self.counters.voided } else { &self.counters.loaded }.increment(1);
+            self.counters.seconds.record(took.as_secs_f64());
+        }
+        let _ = (took, is_void);
+    }
+
+    /// A load failed. `is_covered`: an old value is served in its place.
+    pub(crate) fn failed(&self, reason: &'static str, took: Duration, is_covered: bool) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(cache = self.name.as_str(), reason, ?took, is_covered, "load failed");
+        #[cfg(feature = "metrics")]
+        {
+            self.counters.failed.increment(1);
+            self.counters.seconds.record(took.as_secs_f64());
+        }
+        let _ = (reason, took, is_covered);
+    }
+}
