@@ -8,5 +8,5 @@
 mod runs;
 mod subjects;
 
-pub use runs::Run;
-pub use subjects::{Case, Contestant, SUITES, Store, Suite, suite};
+pub use runs::{Run, Samples};
+pub use subjects::{Case, Contestant, SUITES, Store, Suite, Tail, cache, suite, workload};
