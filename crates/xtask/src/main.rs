@@ -28,7 +28,7 @@ cargo xtask COMMAND
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
   storm              plays the retry storm of the pipeline's tests and draws it; writes docs/performance
-  compare SUITE      ours beside its peers: limit, breaker, retry; redis beside an empty script
+  compare SUITE      ours beside its peers: limit, breaker, retry, cache; redis beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
 ";
 
@@ -80,7 +80,7 @@ fn ci() -> Outcome {
         ("loom", loom),
         ("fuzz", || fuzz::run(&[])),
         ("compare", || {
-            ["limit", "breaker", "retry", "redis"]
+            ["limit", "breaker", "retry", "cache", "redis"]
                 .into_iter()
                 .try_for_each(|suite| compare::run(&[suite.into(), "--quick".into()]))
         }),
