@@ -33,11 +33,7 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     /// As of [`get_or_load`](Self::get_or_load). Those who wait do so for the load timeout at
     /// most. Nobody can stop a closure of one's own that blocks for longer; what it brings then
     /// is returned to its caller, and not kept if others have begun anew.
-    pub fn get_or_load_blocking<Q, L, E>(
-        &self,
-        key: &Q,
-        load: impl FnOnce() -> Result<L, E>,
-    ) -> Result<V, LoadError<E>>
+    pub fn get_or_load_blocking<Q, L, E>(&self, key: &Q, load: impl FnOnce() -> Result<L, E>) -> Result<V, LoadError<E>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -115,4 +111,3 @@ fn fly<K: Hash + Eq, V: Clone, L: Into<Loaded<V>>, E: Send + Sync + 'static>(
         None => Err(LoadError::Aborted),
     }
 }
-

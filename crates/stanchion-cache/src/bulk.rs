@@ -1,7 +1,6 @@
 //! Many keys at once: one batch for what is missing, and still one load a key.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::cache::Cache;
@@ -44,6 +43,8 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
 
 #[cfg(feature = "tokio")]
 mod loading {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::ancestry::Ancestry;
     use crate::cache::Look;
@@ -131,12 +132,7 @@ mod loading {
             places.into_iter().map(known).collect()
         }
 
-        fn begin<E>(
-            &self,
-            key: &K,
-            missing: &mut Vec<K>,
-            pilots: &mut HashMap<K, Pilot<K, V>>,
-        ) -> Place<V, E> {
+        fn begin<E>(&self, key: &K, missing: &mut Vec<K>, pilots: &mut HashMap<K, Pilot<K, V>>) -> Place<V, E> {
             let hash = self.0.store.hash(key);
             let (fallback, refreshed) = match self.0.look(hash, key) {
                 Look::Serve(value) => return Place::Known(Ok(value)),
@@ -172,12 +168,7 @@ mod loading {
             }
         }
 
-        fn spawn_batch<F, Fut, C, L, E>(
-            &self,
-            missing: Vec<K>,
-            mut pilots: HashMap<K, Pilot<K, V>>,
-            load: &mut F,
-        )
+        fn spawn_batch<F, Fut, C, L, E>(&self, missing: Vec<K>, mut pilots: HashMap<K, Pilot<K, V>>, load: &mut F)
         where
             F: FnMut(Vec<K>) -> Fut,
             Fut: Future<Output = Result<C, E>> + Send + 'static,
@@ -185,9 +176,8 @@ mod loading {
             L: Into<Loaded<V>>,
             E: Send + Sync + 'static,
         {
-            let ancestry = pilots
-                .values()
-                .fold(Ancestry::current(), |ancestry, pilot| ancestry.with(pilot.flight().id()));
+            let ancestry =
+                pilots.values().fold(Ancestry::current(), |ancestry, pilot| ancestry.with(pilot.flight().id()));
             let limit = self.0.config.load_timeout;
             let future = Guarded::start(ancestry, limit, || load(missing));
             let task = async move {

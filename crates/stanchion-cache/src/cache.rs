@@ -6,7 +6,7 @@ mod look;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use stanchion_core::{Clock, ConfigError, Name, Random};
@@ -184,9 +184,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.0.invalidate_when(key, |shard, slot| {
-            shard.extra(slot).map_or(0, |extra| extra.version) < version
-        })
+        self.0.invalidate_when(key, |shard, slot| shard.extra(slot).map_or(0, |extra| extra.version) < version)
     }
 
     /// All values with this tag are gone, and so is what a load brings that has begun
@@ -243,6 +241,22 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     /// What it is called.
     pub fn name(&self) -> &str {
         self.0.name.as_str()
+    }
+}
+
+impl<K, V> Cache<K, V> {
+    /// The same cache, if anybody else still has it when it is wanted.
+    pub(crate) fn downgrade(&self) -> WeakCache<K, V> {
+        WeakCache(Arc::downgrade(&self.0))
+    }
+}
+
+/// A cache that may be gone.
+pub(crate) struct WeakCache<K, V>(Weak<Inner<K, V>>);
+
+impl<K, V> WeakCache<K, V> {
+    pub(crate) fn upgrade(&self) -> Option<Cache<K, V>> {
+        self.0.upgrade().map(Cache)
     }
 }
 

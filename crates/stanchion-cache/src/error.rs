@@ -75,6 +75,7 @@ impl fmt::Debug for OtherError {
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
     Error(OtherError),
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "only tasks need it"))]
     TimedOut(Duration),
     Panicked(Arc<str>),
     Aborted,

@@ -54,6 +54,7 @@ impl<T> Flight<T> {
     }
 
     /// What ends the load when nobody waits for it any more.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "only tasks need it"))]
     pub(crate) fn abort_with(&self, abort: impl FnOnce() + Send + 'static) {
         self.lock().abort = Some(Box::new(abort));
     }
@@ -64,16 +65,11 @@ impl<T> Flight<T> {
 
     /// It is over; tells all who wait. Only the first ending counts.
     pub(crate) fn land(&self, ending: T) {
-        self.land_with(|| ending);
-    }
-
-    /// The same, with an ending that is only made if it is the first.
-    pub(crate) fn land_with(&self, ending: impl FnOnce() -> T) {
         let mut state = self.lock();
         if state.ending.is_some() {
             return;
         }
-        state.ending = Some(ending());
+        state.ending = Some(ending);
         let wakers = std::mem::take(&mut state.wakers);
         let abort = state.abort.take();
         drop(state);
@@ -108,6 +104,7 @@ impl<T: Clone> Flight<T> {
     }
 
     /// The ending, or the task is woken when there is one.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "only tasks need it"))]
     pub(crate) fn poll(&self, seat: &mut Seat, context: &mut Context<'_>) -> Poll<T> {
         let mut state = self.lock();
         if let Some(ending) = &state.ending {
@@ -225,22 +222,16 @@ impl<K: Eq, T: Clone> Flights<K, Flight<T>> {
         Voided(self.table.drain().collect())
     }
 
-    /// Whether this load may publish; it is out of the table then.
-    pub(crate) fn land<Q: Eq + ?Sized>(&mut self, hash: u32, key: &Q, id: u64) -> Option<Voided<K, Flight<T>>>
-    where
-        K: Borrow<Q>,
-    {
-        let is_it = |found: &Standing<K, Flight<T>>| found.flight.id == id && found.is(hash, key);
-        let found = self.table.find_entry(spread(hash), is_it).ok()?;
+    /// Whether this load may publish; it is out of the table then. By its number: nothing of the
+    /// user's runs here.
+    pub(crate) fn land(&mut self, hash: u32, id: u64) -> Option<Voided<K, Flight<T>>> {
+        let found = self.table.find_entry(spread(hash), |found| found.flight.id == id).ok()?;
         Some(Voided(vec![found.remove().0]))
     }
 
     /// Whether this load may still publish.
-    pub(crate) fn stands<Q: Eq + ?Sized>(&self, hash: u32, key: &Q, id: u64) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        self.table.find(spread(hash), |found| found.flight.id == id && found.is(hash, key)).is_some()
+    pub(crate) fn stands(&self, hash: u32, id: u64) -> bool {
+        self.table.find(spread(hash), |found| found.flight.id == id).is_some()
     }
 
     /// Whether a load of this key is under way.

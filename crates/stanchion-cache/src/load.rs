@@ -105,13 +105,7 @@ where
         self.load(self.0.store.hash(key), key, load, None).await
     }
 
-    async fn load<Q, F, Fut, L, E>(
-        &self,
-        hash: u64,
-        key: &Q,
-        load: F,
-        fallback: Option<V>,
-    ) -> Result<V, LoadError<E>>
+    async fn load<Q, F, Fut, L, E>(&self, hash: u64, key: &Q, load: F, fallback: Option<V>) -> Result<V, LoadError<E>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -255,7 +249,8 @@ pub(crate) struct Guarded<F> {
 impl<F> Guarded<F> {
     /// Calls the loader: its own code before its first await runs here.
     pub(crate) fn start(ancestry: Ancestry, limit: Duration, load: impl FnOnce() -> F) -> Result<Self, Failure> {
-        let future = catch_unwind(AssertUnwindSafe(|| ancestry.scope(load))).map_err(|panic| Failure::panic(&*panic))?;
+        let future =
+            catch_unwind(AssertUnwindSafe(|| ancestry.scope(load))).map_err(|panic| Failure::panic(&*panic))?;
         Ok(Self { ancestry, limit, future: Box::pin(future), timer: None })
     }
 }
@@ -273,7 +268,11 @@ where
             let result = ancestry.scope(|| future.as_mut().poll(context));
             match result {
                 Poll::Ready(result) => Poll::Ready(result.map_err(Failure::error)),
-                Poll::Pending => timer.get_or_insert_with(|| Box::pin(sleep(*limit))).as_mut().poll(context).map(|()| Err(Failure::TimedOut(*limit))),
+                Poll::Pending => timer
+                    .get_or_insert_with(|| Box::pin(sleep(*limit)))
+                    .as_mut()
+                    .poll(context)
+                    .map(|()| Err(Failure::TimedOut(*limit))),
             }
         };
         // A future that has panicked is never polled again, only dropped.

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -94,7 +95,9 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
     /// came later still counts against the value of a load that this caller is younger than.
     pub(crate) fn came_too_late(&self, ending: &Ending<V>, asked: u64) -> bool {
         match ending {
-            Ending::Loaded { tags, tags_since, .. } => *tags_since < asked && self.store.tags.is_stale(tags, *tags_since),
+            Ending::Loaded { tags, tags_since, .. } => {
+                *tags_since < asked && self.store.tags.is_stale(tags, *tags_since)
+            }
             _ => false,
         }
     }
@@ -105,18 +108,25 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         &self.flight
     }
 
-    /// The load has ended: keeps its value if it may, and tells those who wait.
+    /// The load has ended: keeps its value if it may, and tells those who wait. Should anything
+    /// of the user's panic in here, the load has failed by that.
     pub(crate) fn finish(mut self, result: Result<Loaded<V>, Failure>) {
         let Some(key) = self.key.take() else { return };
-        // Should anything of the user's panic in here, those who wait are told, too.
-        let unfinished = Unfinished(&self.flight);
-        let took = self.cache.clock.now() - self.flight.began();
+        let _unfinished = Unfinished(&self);
+        let took = self.took();
         self.cache.stats.add(Count::LoadNanos, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         match result {
-            Ok(loaded) => self.publish(key, loaded, took),
-            Err(failure) => self.fail(&key, failure, took),
+            Ok(loaded) => {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.publish(key, loaded, took))) {
+                    self.fail(None, Failure::panic(&*panic), took);
+                }
+            }
+            Err(failure) => self.fail(Some(&key), failure, took),
         }
-        drop(unfinished);
+    }
+
+    fn took(&self) -> Duration {
+        self.cache.clock.now() - self.flight.began()
     }
 
     fn publish(&self, key: K, loaded: Loaded<V>, took: Duration) {
@@ -148,15 +158,17 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         self.cache.store.withdraw(self.hash, key, self.flight.id(), RemovalCause::Replaced, removals)
     }
 
-    fn fail(&self, key: &K, failure: Failure, took: Duration) {
+    /// Without a key there is nobody to stand in for the value.
+    fn fail(&self, key: Option<&K>, failure: Failure, took: Duration) {
         let cache = &*self.cache;
         cache.stats.count(Count::LoadFailures);
         let now = cache.store.now();
         let mut guard = cache.store.write(self.hash);
         let shard = &mut *guard;
-        let voided = shard.flights.land(local(self.hash), key, self.flight.id());
+        let voided = shard.flights.land(local(self.hash), self.flight.id());
         // What was invalidated meanwhile has nobody to stand in for it.
-        let slot = if voided.is_some() { shard.find(local(self.hash), key) } else { None };
+        let key = key.filter(|_| voided.is_some());
+        let slot = key.and_then(|key| shard.find(local(self.hash), key));
         let stand_in = slot.and_then(|slot| Some((slot, cache.stand_in(shard, slot, now)?)));
         let stand_in = stand_in.map(|(slot, value)| {
             if let Some(extra) = shard.extra_mut(slot) {
@@ -174,20 +186,21 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
 impl<K: Hash + Eq, V: Clone> Drop for Pilot<K, V> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            let unfinished = Unfinished(&self.flight);
-            let took = self.cache.clock.now() - self.flight.began();
-            self.fail(&key, Failure::Aborted, took);
-            drop(unfinished);
+            let _unfinished = Unfinished(self);
+            self.fail(Some(&key), Failure::Aborted, self.took());
         }
     }
 }
 
-/// Ends a flight that nobody has ended.
-struct Unfinished<'a, V>(&'a Load<V>);
+/// Ends a flight that nobody has ended, because something of the user's has panicked.
+struct Unfinished<'a, K: Hash + Eq, V: Clone>(&'a Pilot<K, V>);
 
-impl<V> Drop for Unfinished<'_, V> {
+impl<K: Hash + Eq, V: Clone> Drop for Unfinished<'_, K, V> {
     fn drop(&mut self) {
-        // Only the first ending counts.
-        self.0.land_with(|| Arc::new(Ending::Failed(Failure::Aborted)));
+        if self.0.flight.ending().is_none() {
+            self.0.cache.store.void_load(self.0.hash, self.0.flight.id());
+            // Only the first ending counts.
+            self.0.flight.land(Arc::new(Ending::Failed(Failure::Aborted)));
+        }
     }
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use sides::{Extras, Weights};
 
-use crate::flight::{Flight, Flights};
 use crate::ending::Ending;
+use crate::flight::{Flight, Flights};
 use crate::policy::{AnyPolicy, Eviction, Policy, spread};
 use crate::removal::{RemovalCause, Removals};
 

@@ -24,7 +24,7 @@ const NEIGHBOURS: usize = 8;
 
 /// The shards, and what they share.
 pub(crate) struct Store<K, V> {
-    shards: Box<[Padded<RwLock<Shard<K, V>>>]>,
+    shards: Box<[Padded<K, V>]>,
     hasher: KeyHasher,
     budget: Budget,
     eviction: Eviction,
@@ -39,9 +39,9 @@ pub(crate) struct Store<K, V> {
     next_swept: AtomicUsize,
 }
 
-/// Alone in its cache lines.
+/// A shard, alone in its cache lines.
 #[repr(align(128))]
-struct Padded<T>(T);
+struct Padded<K, V>(RwLock<Shard<K, V>>);
 
 /// By what right a value comes in.
 #[derive(Debug, Clone, Copy)]
@@ -184,12 +184,14 @@ impl<K: Eq + Hash, V> Store<K, V> {
         let version = record.extra.as_ref().map_or(0, |extra| extra.version);
         let mut held = Held::nothing(&self.budget);
         let mut is_roomy = true;
+        // Dropped after the lock, as it is declared before.
+        let mut voided = Vec::new();
         let mut is_hopeless = weight > self.budget.max_weight();
         loop {
             let mut guard = self.write(hash);
             let shard = &mut *guard;
             if let Right::Load(id) = right
-                && !shard.flights.stands(local(hash), &key, id)
+                && !shard.flights.stands(local(hash), id)
             {
                 return Admitted::Voided;
             }
@@ -197,17 +199,17 @@ impl<K: Eq + Hash, V> Store<K, V> {
             let meta = slot.and_then(|slot| shard.entry(slot)).map(|entry| *entry.meta);
             let known = slot.and_then(|slot| shard.extra(slot)).map_or(0, |extra| extra.version);
             let is_older = known > version || matches!(right, Right::IfNewer) && meta.is_some() && known == version;
+            // All that may panic of the user's has run before anything is reserved.
+            voided.extend(match right {
+                Right::Load(id) if is_hopeless || is_older => shard.flights.land(local(hash), id),
+                Right::Insert | Right::IfNewer if !is_older => shard.flights.void(local(hash), &key),
+                _ => None,
+            });
             if is_hopeless || is_older {
-                let voided = if is_older && !matches!(right, Right::Load(_)) {
-                    None
-                } else {
-                    shard.flights.void(local(hash), &key)
-                };
                 if let Some(slot) = slot.filter(|_| !is_older) {
                     held.add(1, shard.take(slot, RemovalCause::Replaced, removals).into());
                 }
                 drop(guard);
-                drop(voided);
                 removals.push(key, record.value, RemovalCause::Refused);
                 return Admitted::Refused;
             }
@@ -240,14 +242,13 @@ impl<K: Eq + Hash, V> Store<K, V> {
             }
             if is_ours {
                 held.add(0, old.unwrap_or(0).saturating_sub(weight));
-                // A load's own entry in the table of flights goes the same way.
-                let voided = shard.flights.void(local(hash), &key);
+                if let Right::Load(id) = right {
+                    voided.extend(shard.flights.land(local(hash), id));
+                }
                 match slot {
                     Some(slot) => shard.replace(slot, key, record, now, RemovalCause::Replaced, removals),
                     None => shard.put(local(hash), key, record, now, is_roomy),
                 }
-                drop(guard);
-                drop(voided);
                 return Admitted::Kept;
             }
             drop(guard);
@@ -293,7 +294,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
     ) -> bool {
         let mut held = Held::nothing(&self.budget);
         let mut shard = self.write(hash);
-        let voided = shard.flights.land(local(hash), key, load);
+        let voided = shard.flights.land(local(hash), load);
         if voided.is_some()
             && let Some(slot) = shard.find(local(hash), key)
         {
@@ -303,6 +304,12 @@ impl<K: Eq + Hash, V> Store<K, V> {
         let had_right = voided.is_some();
         drop(voided);
         had_right
+    }
+
+    /// Takes the right from a load that ended otherwise than it should.
+    pub(crate) fn void_load(&self, hash: u64, load: u64) {
+        let voided = self.write(hash).flights.land(local(hash), load);
+        drop(voided);
     }
 
     /// Takes everything out of a shard at a time, at once.
@@ -368,7 +375,8 @@ impl<K: Eq + Hash, V> Store<K, V> {
         removals: &mut Removals<K, V>,
     ) -> (u64, u64) {
         shard.sweep(limit, spared, removals, |shard, slot, meta| {
-            shard.is_over(slot, meta, now, self.grace, self.idle) || meta.is_rich() && self.is_disowned(shard.extra(slot))
+            shard.is_over(slot, meta, now, self.grace, self.idle)
+                || meta.is_rich() && self.is_disowned(shard.extra(slot))
         })
     }
 

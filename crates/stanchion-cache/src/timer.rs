@@ -50,7 +50,7 @@ impl Timer {
             Self::Exact(_) | Self::Coarse if time == NEVER => u64::MAX,
             Self::Exact(_) => time,
             // Less than 2^33 seconds, so no more than 2^63 nanoseconds.
-            Self::Coarse => (time >> 32) * NANOS + ((time & 0xffff_ffff) * NANOS >> 32),
+            Self::Coarse => (time >> 32) * NANOS + (((time & 0xffff_ffff) * NANOS) >> 32),
         })
     }
 }
@@ -86,7 +86,8 @@ mod tests {
         while began.elapsed() < Duration::from_millis(50) {
             std::hint::spin_loop();
         }
-        let (ours, theirs) = (Timer::Coarse.moment(Timer::Coarse.now()) - Timer::Coarse.moment(coarse), began.elapsed());
+        let (ours, theirs) =
+            (Timer::Coarse.moment(Timer::Coarse.now()) - Timer::Coarse.moment(coarse), began.elapsed());
         assert!(ours.abs_diff(theirs) < Duration::from_millis(25), "{ours:?} against {theirs:?}");
     }
 }

@@ -24,9 +24,7 @@ struct Counters {
 #[cfg(feature = "metrics")]
 impl Counters {
     fn new(name: &Name) -> Self {
-        let loads = |ending: &'static str| {
-            metrics::counter!("stanchion_cache_loads_total", "cache" => name.as_str().to_owned(), "ending" => ending)
-        };
+        let loads = |ending: &'static str| metrics::counter!("stanchion_cache_loads_total", "cache" => name.as_str().to_owned(), "ending" => ending);
         Self {
             loaded: loads("loaded"),
             failed: loads("failed"),

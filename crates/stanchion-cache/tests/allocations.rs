@@ -65,7 +65,7 @@ fn an_entry_of_two_numbers_takes_at_most_64_bytes() {
         (0..200_000).for_each(|key| cache.insert(key, key));
         kept = Some(cache);
     });
-    let entries = kept.unwrap().len() as i64;
+    let entries = i64::try_from(kept.unwrap().len()).unwrap();
     assert_eq!(entries, 100_000);
     let each = counted.bytes_current / entries;
     assert!(each <= 64, "{each} bytes");

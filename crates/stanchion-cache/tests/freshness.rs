@@ -87,9 +87,8 @@ fn early_refreshes_are_as_frequent_as_xfetch_says() {
     let mut times = Times::new(at(0), at(100));
     times.load_time = SECOND;
     for (left, expected) in [(1, (-1.0_f64).exp()), (2, (-2.0_f64).exp()), (40, 0.0)] {
-        let refreshes = |&step: &u32| {
-            ladder.rung(&times, at(100 - left), f64::from(step) / 100_000.0) == Rung::RefreshAhead
-        };
+        let refreshes =
+            |&step: &u32| ladder.rung(&times, at(100 - left), f64::from(step) / 100_000.0) == Rung::RefreshAhead;
         let share = (0..100_000).filter(refreshes).count() as f64 / 100_000.0;
         assert!((share - expected).abs() < 1e-3, "{share} at {left} s");
     }
@@ -111,7 +110,9 @@ impl Users {
     /// Loads the number of the load.
     async fn get(&self) -> Result<u64, LoadError<io::Error>> {
         let loads = self.loads.clone();
-        self.cache.get_or_load(&1, || async move { Ok::<_, io::Error>(loads.fetch_add(1, Ordering::Relaxed) + 1) }).await
+        self.cache
+            .get_or_load(&1, || async move { Ok::<_, io::Error>(loads.fetch_add(1, Ordering::Relaxed) + 1) })
+            .await
     }
 
     async fn fail(&self) -> Result<u64, LoadError<io::Error>> {

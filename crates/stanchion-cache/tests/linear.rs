@@ -149,19 +149,19 @@ fn work(cache: &Cache<u64, u64>, recorder: &Recorder, values: &AtomicU64, seed: 
 
 #[test]
 fn loads_inserts_invalidations_and_clears_are_linearizable() {
-    const THREADS: u64 = 4;
+    const THREADS: usize = 4;
     let rounds = 3_000;
     let cache: Cache<u64, u64> = Cache::builder().max_entries(100).build().unwrap();
     let values = AtomicU64::new(1);
     for round in 0..rounds {
         cache.clear();
-        let (recorder, start) = (Recorder::default(), Barrier::new(THREADS as usize));
+        let (recorder, start) = (Recorder::default(), Barrier::new(THREADS));
         thread::scope(|scope| {
-            for thread in 0..THREADS {
+            for thread in 0..THREADS as u64 {
                 let (cache, recorder, values, start) = (&cache, &recorder, &values, &start);
                 scope.spawn(move || {
                     start.wait();
-                    work(cache, recorder, values, round * THREADS + thread);
+                    work(cache, recorder, values, round * THREADS as u64 + thread);
                 });
             }
         });

@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | always | [`core`] | `stanchion-core` | the words: outcomes, gates, decisions, clocks, store traits |
 //! | `breaker` (default) | `breaker` | `stanchion-breaker` | circuit breakers, for one thing, for each key, for a fleet |
+//! | `cache` (default) | `cache` | `stanchion-cache` | a cache: one load however many ask, one hard budget, a freshness ladder, tags |
 //! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed; concurrency limits: bulkhead, adaptive, shedding |
 //! | `retry` (default) | `retry` | `stanchion-retry` | retry, hedge, timeout, fallback; budgets |
 //! | `pipeline` (default) | `pipeline` | `stanchion-pipeline` | all policies of a call as one plain value |
@@ -46,6 +47,8 @@
 
 #[cfg(feature = "breaker")]
 pub use stanchion_breaker as breaker;
+#[cfg(feature = "cache")]
+pub use stanchion_cache as cache;
 pub use stanchion_core as core;
 #[cfg(feature = "limit")]
 pub use stanchion_limit as limit;

@@ -135,9 +135,14 @@ fn test(arguments: &[String]) -> Outcome {
     cargo(&command)?;
     if arguments.is_empty() {
         // Once more where features change what is compiled.
-        for package in
-            ["stanchion-core", "stanchion-limit", "stanchion-breaker", "stanchion-retry", "stanchion-pipeline"]
-        {
+        for package in [
+            "stanchion-core",
+            "stanchion-limit",
+            "stanchion-breaker",
+            "stanchion-retry",
+            "stanchion-cache",
+            "stanchion-pipeline",
+        ] {
             cargo(&["test", "--quiet", "-p", package, "--all-features"])?;
         }
     }
@@ -145,14 +150,14 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
-    for example in ["limiter", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive"] {
+    for example in ["limiter", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive", "cache"] {
         cargo(&["run", "--quiet", "--example", example])?;
     }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])
 }
 
 fn loom() -> Outcome {
-    for package in ["stanchion-limit", "stanchion-breaker"] {
+    for package in ["stanchion-limit", "stanchion-breaker", "stanchion-cache"] {
         run::with_environment(
             "cargo",
             &["test", "-p", package, "--release", "--lib", "--target-dir", "target/loom", "loom_"],

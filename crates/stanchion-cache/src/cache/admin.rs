@@ -50,6 +50,24 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.set_pinned(key, false)
     }
 
+    /// Takes out what has expired, for as long as the cache is in use: looks at `limit` slots
+    /// each so often. For caches that nobody inserts into for a while; to be spawned.
+    ///
+    /// # Cancellation
+    /// Dropping it ends it.
+    #[cfg(feature = "tokio")]
+    pub fn janitor(&self, every: Duration, limit: usize) -> impl Future<Output = ()> + use<K, V> {
+        let cache = self.downgrade();
+        async move {
+            loop {
+                // Never zero, which would leave no time for anybody else.
+                tokio::time::sleep(every.max(Duration::from_millis(1))).await;
+                let Some(cache) = cache.upgrade() else { return };
+                cache.sweep(limit);
+            }
+        }
+    }
+
     fn set_pinned<Q>(&self, key: &Q, is_pinned: bool) -> bool
     where
         K: Borrow<Q>,
@@ -159,6 +177,7 @@ pub struct EntryInfo {
     /// Its weight.
     pub weight: u64,
     /// The time to its end; zero if that is over, `None` if there is none.
+    #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text::option"))]
     pub expires_in: Option<Duration>,
     /// Its version; 0 if it has none.
     pub version: u64,

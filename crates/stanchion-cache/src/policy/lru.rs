@@ -38,7 +38,7 @@ impl Lru {
     fn swap(&mut self, a: usize, b: usize) {
         self.heap.swap(a, b);
         for index in [a, b] {
-            self.place[self.heap[index] as usize] = index as u32;
+            self.place[self.heap[index] as usize] = place(index);
         }
     }
 
@@ -63,6 +63,11 @@ impl Lru {
     }
 }
 
+/// As many as there are slots, at most.
+fn place(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(NOWHERE)
+}
+
 impl Policy for Lru {
     fn hit(&self, slot: u32) {
         if let Some(used) = self.used.get(slot as usize) {
@@ -82,7 +87,7 @@ impl Policy for Lru {
         let now = *self.time.get_mut();
         *self.used[slot as usize].get_mut() = now;
         self.known[slot as usize] = now;
-        self.place[slot as usize] = self.heap.len() as u32;
+        self.place[slot as usize] = place(self.heap.len());
         self.heap.push(slot);
         self.up(self.heap.len() - 1);
     }

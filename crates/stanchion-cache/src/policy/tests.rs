@@ -16,8 +16,8 @@ trait Naive {
     fn evict(&mut self);
 }
 
-fn compare(eviction: Eviction, capacity: usize, mut naive: impl Naive, seed: u64) {
-    let mut random = Random::seeded(seed).run();
+fn compare(eviction: Eviction, capacity: usize, mut naive: impl Naive, seed: usize) {
+    let mut random = Random::seeded(seed as u64).run();
     let mut ours = Simulator::new(eviction, capacity);
     for step in 0..4_000 {
         // Half of the requests are for a few keys, and the few shift with time.
@@ -72,7 +72,7 @@ impl Naive for NaiveLru {
 
 #[test]
 fn lru_is_the_least_recently_used_exactly() {
-    (0..20).for_each(|seed| compare(Eviction::Lru, 1 + seed as usize * 3, NaiveLru(Vec::new()), seed));
+    (0..20).for_each(|seed| compare(Eviction::Lru, 1 + seed * 3, NaiveLru(Vec::new()), seed));
 }
 
 /// Two queues of keys with hits; the front is the oldest.
@@ -175,7 +175,7 @@ impl Naive for NaiveS3Fifo {
 #[test]
 fn s3_fifo_is_the_papers() {
     // Up to 16 entries, which no eviction can turn through more often than it may.
-    (0..20).for_each(|seed| compare(Eviction::S3Fifo, 1 + seed as usize % 16, NaiveS3Fifo::default(), seed));
+    (0..20).for_each(|seed| compare(Eviction::S3Fifo, 1 + seed % 16, NaiveS3Fifo::default(), seed));
 }
 
 /// With the real sketch: it is tested by itself.
@@ -250,6 +250,6 @@ impl Naive for NaiveHybrid {
 fn the_hybrid_is_what_its_essay_says() {
     for seed in 0..20 {
         let naive = NaiveHybrid { queues: Queues::default(), sketch: Sketch::new() };
-        compare(Eviction::Hybrid, 1 + seed as usize % 20, naive, seed);
+        compare(Eviction::Hybrid, 1 + seed % 20, naive, seed);
     }
 }
