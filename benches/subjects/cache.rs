@@ -17,6 +17,18 @@ use crate::Run;
 
 pub(super) static SUITE: Suite = Suite { name: "cache", cases: &CASES, tails: &TAILS, stores: &STORES };
 
+/// What makes a cache for so many entries.
+pub type Maker = fn(usize) -> Box<dyn Subject>;
+
+/// Those whose hit ratios are told, ours first, by name.
+pub static REPLAYED: [(&str, Maker); 5] = [
+    ("stanchion", |capacity| Box::new(stanchion::seeded(capacity))),
+    ("moka", |capacity| Box::new(moka::plain(capacity))),
+    ("quick_cache", |capacity| Box::new(quick_cache::plain(capacity))),
+    ("foyer-s3fifo", |capacity| Box::new(foyer::s3_fifo(capacity))),
+    ("foyer-lfu", |capacity| Box::new(foyer::lfu(capacity))),
+];
+
 /// Numbers by numbers.
 ///
 /// Hit: 1,000 keys that are there, in no order. Mixed: get, and insert if it isn't there, of 100,000 keys by

@@ -30,6 +30,12 @@ pub(super) fn with_ttl(capacity: usize) -> Cache<u64, u64> {
     Cache::builder().max_entries(capacity as u64).ttl(ttl).build().expect("a valid capacity")
 }
 
+/// The same on each machine and in each process: eight shards, or fewer if it is small.
+pub(super) fn seeded(capacity: usize) -> Cache<u64, u64> {
+    let shards = (capacity / 128).clamp(1, 8);
+    Cache::builder().max_entries(capacity as u64).seed(7).shards(shards).build().expect("a valid capacity")
+}
+
 /// `get_or_load` of keys that are there.
 pub(super) fn get_or_load_hit() -> Run {
     let cache = loops::hot(plain);
