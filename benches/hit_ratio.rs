@@ -1,6 +1,6 @@
 //! Hit ratios of caches and of policies alone, over generated streams and over traces.
 //!
-//! `cargo bench -p stanchion-benches --bench hit_ratio -- run [--traces DIR] [--json FILE] [--small]`
+//! `cargo bench -p stanchion-benches --bench hit_ratio -- run [--traces DIR] [--json FILE] [--quick]`
 //!
 //! `cargo xtask hit-ratio` makes the report of it.
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use stanchion_benches::replay::streams::{Scale, streams};
 use stanchion_benches::replay::{contestants, hits, traces};
 
-const USAGE: &str = "usage: hit_ratio run [--traces DIR] [--json FILE] [--small]";
+const USAGE: &str = "usage: hit_ratio run [--traces DIR] [--json FILE] [--quick]";
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)) {
@@ -83,7 +83,7 @@ impl Options {
             match argument.as_str() {
                 "--traces" => options.traces = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
-                "--small" => options.scale = Scale::Small,
+                "--quick" => options.scale = Scale::Small,
                 other => return Err(format!("`{other}` is no option")),
             }
         }

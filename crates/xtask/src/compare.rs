@@ -6,6 +6,7 @@
 
 mod chart;
 mod figures;
+pub(crate) mod hit_ratio;
 mod instructions;
 mod machine;
 mod redis;
