@@ -84,7 +84,7 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         drop(flight.leave(&mut Seat::default()));
         match (ending, stale) {
             (Some(ending), _) if self.0.came_too_late(&ending, asked) => Err(LoadError::Aborted),
-            (Some(ending), _) => ending.to_result(),
+            (Some(ending), _) => self.0.tell(&ending),
             (None, Some(stale)) => {
                 self.0.stats.count(Count::StaleServed);
                 Ok(stale.clone())
@@ -99,7 +99,7 @@ fn fly<K: Hash + Eq, V: Clone, L: Into<Loaded<V>>, E: Send + Sync + 'static>(
     pilot: Pilot<K, V>,
     load: impl FnOnce() -> Result<L, E>,
 ) -> Result<V, LoadError<E>> {
-    let flight = pilot.flight().clone();
+    let (cache, flight) = (pilot.cache().clone(), pilot.flight().clone());
     let ancestry = Ancestry::current().with(flight.id());
     pilot.finish(match catch_unwind(AssertUnwindSafe(|| ancestry.scope(load))) {
         Ok(Ok(loaded)) => Ok(loaded.into()),
@@ -107,7 +107,7 @@ fn fly<K: Hash + Eq, V: Clone, L: Into<Loaded<V>>, E: Send + Sync + 'static>(
         Err(panic) => Err(Failure::panic(&*panic)),
     });
     match flight.ending() {
-        Some(ending) => ending.to_result(),
+        Some(ending) => cache.tell(&ending),
         None => Err(LoadError::Aborted),
     }
 }

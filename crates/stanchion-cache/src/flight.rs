@@ -95,6 +95,10 @@ impl<T: Clone> Flight<T> {
         let mut state = self.lock();
         state.waiting -= 1;
         let waker = seat.0.take().and_then(|seat| state.wakers.get_mut(seat).and_then(Option::take));
+        // The others keep their seats; those at the end that nobody has are given up.
+        while let Some(None) = state.wakers.last() {
+            state.wakers.pop();
+        }
         let is_unwanted = state.waiting == 0 && state.ending.is_none();
         let abort = if is_unwanted { state.abort.take() } else { None };
         drop(state);

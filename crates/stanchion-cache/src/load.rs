@@ -87,8 +87,8 @@ where
         }
     }
 
-    /// Loads the key's value anew, whatever there is, and waits for it. It joins a load that is
-    /// under way.
+    /// Loads the key's value anew, whatever there is, and waits for it. What there was is gone, and
+    /// a load under way is void, as by [`invalidate`](Self::invalidate).
     ///
     /// # Errors
     /// As [`get_or_load`](Self::get_or_load).
@@ -209,7 +209,7 @@ where
                 // Somebody else's load may have been dropped, or have come too late for this caller.
                 let is_aborted = matches!(*ending, Ending::Failed(Failure::Aborted));
                 let is_usable = is_own || !(is_aborted || self.0.came_too_late(&ending, asked));
-                is_usable.then(|| ending.to_result())
+                is_usable.then(|| self.0.tell(&ending))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cache::{Birth, Inner, Look};
 use crate::ending::Ending;
-use crate::error::Failure;
+use crate::error::{Failure, LoadError};
 use crate::flight::{Boarding, Flight};
 use crate::hash::local;
 use crate::loaded::Loaded;
@@ -85,6 +85,14 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
         }
     }
 
+    /// How a load ended, for one of those who waited.
+    pub(crate) fn tell<E: Send + Sync + 'static>(&self, ending: &Ending<V>) -> Result<V, LoadError<E>> {
+        if matches!(ending, Ending::Stale(_)) {
+            self.stats.count(Count::StaleServed);
+        }
+        ending.to_result()
+    }
+
     /// How long a load may still take.
     pub(crate) fn time_left(&self, load: &Load<V>) -> Duration {
         self.config.load_timeout.saturating_sub(self.clock.now() - load.began())
@@ -104,6 +112,10 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
+    pub(crate) fn cache(&self) -> &Arc<Inner<K, V>> {
+        &self.cache
+    }
+
     pub(crate) fn flight(&self) -> &Load<V> {
         &self.flight
     }

@@ -5,14 +5,16 @@
 //! [`Removals`], for the caller to drop after the lock.
 
 mod sides;
+mod slot;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hashbrown::HashTable;
 use sides::{Extras, Weights};
+use slot::Slot;
+pub(crate) use slot::{Entry, Extra, Meta, Record};
 
 use crate::ending::Ending;
 use crate::flight::{Flight, Flights};
@@ -44,114 +46,6 @@ pub(crate) struct Shard<K, V> {
 
 /// The end of the list of empty slots.
 const NONE: u32 = u32::MAX;
-
-enum Slot<K, V> {
-    Vacant {
-        next: u32,
-    },
-    Present {
-        key: K,
-        value: V,
-        meta: Meta,
-    },
-    /// It is known that there is no such thing.
-    Absent {
-        key: K,
-        meta: Meta,
-    },
-}
-
-/// What is known of each entry.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Meta {
-    /// In the timer's unit.
-    pub(crate) expires: u64,
-    hash: u32,
-    /// Whether there is more: an [`Extra`].
-    is_rich: bool,
-    is_pinned: bool,
-}
-
-/// What is known of some.
-#[derive(Debug, Default)]
-pub(crate) struct Extra {
-    /// When its load started, in the timer's unit.
-    pub(crate) born: u64,
-    pub(crate) load_time: Duration,
-    /// After a failed refresh, when the next may be tried.
-    pub(crate) retry_at: u64,
-    pub(crate) version: u64,
-    /// Hashes.
-    pub(crate) tags: Box<[u64]>,
-    /// No tag is known to have been invalidated between the load's start and this.
-    pub(crate) tags_hold_since: AtomicU64,
-}
-
-/// An entry as it is put in.
-pub(crate) struct Record<V> {
-    pub(crate) value: Option<V>,
-    pub(crate) expires: u64,
-    pub(crate) weight: u32,
-    pub(crate) extra: Option<Extra>,
-}
-
-/// An entry as it is read.
-pub(crate) struct Entry<'a, K, V> {
-    pub(crate) key: &'a K,
-    /// `None`: there is no such thing.
-    pub(crate) value: Option<&'a V>,
-    pub(crate) meta: &'a Meta,
-}
-
-impl<K, V> Slot<K, V> {
-    fn meta(&self) -> Option<&Meta> {
-        match self {
-            Self::Vacant { .. } => None,
-            Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
-        }
-    }
-
-    fn meta_mut(&mut self) -> Option<&mut Meta> {
-        match self {
-            Self::Vacant { .. } => None,
-            Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
-        }
-    }
-
-    /// Whether it is of this key: for entries that few look for.
-    #[cold]
-    fn is<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        matches!(self, Self::Absent { key: found, meta } if meta.hash == hash && found.borrow() == key)
-    }
-
-    fn leave(self, cause: RemovalCause, removals: &mut Removals<K, V>) {
-        match self {
-            Self::Vacant { .. } => {}
-            Self::Present { key, value, .. } => removals.push(key, Some(value), cause),
-            Self::Absent { key, .. } => removals.push(key, None, cause),
-        }
-    }
-
-    fn new(key: K, value: Option<V>, meta: Meta) -> Self {
-        match value {
-            Some(value) => Self::Present { key, value, meta },
-            None => Self::Absent { key, meta },
-        }
-    }
-}
-
-impl Meta {
-    pub(crate) fn is_rich(&self) -> bool {
-        self.is_rich
-    }
-
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.is_pinned
-    }
-}
 
 impl<K: Eq, V> Shard<K, V> {
     /// Of about so many entries. `is_idle_timed`: it is noted when an entry is read.

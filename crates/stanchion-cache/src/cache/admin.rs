@@ -15,7 +15,7 @@ use crate::timer::NEVER;
 
 impl<K: Hash + Eq, V> Cache<K, V> {
     /// Changes the bounds while it runs. If they become lower, entries are evicted before
-    /// this returns.
+    /// this returns; what is pinned stays, even above the bound.
     ///
     /// # Errors
     /// Names the bound that can't be honoured; the old ones stay.

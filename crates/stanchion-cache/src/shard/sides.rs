@@ -1,7 +1,7 @@
 //! What only some caches know of their slots: beside the slots, and only from the first
 //! one on that has it.
 
-use super::Extra;
+use super::slot::Extra;
 
 /// The slots' weights. As long as all weigh 1 it is empty.
 #[derive(Debug, Default)]
