@@ -105,15 +105,38 @@ mod tests {
     }
 
     /// Stream, capacity, and the hits of hybrid, S3-FIFO and LRU.
-    const PINNED: [(&str, usize, [u64; 3]); 0] = [];
+    const PINNED: [(&str, usize, [u64; 3]); 19] = [
+        ("zipf-0.7", 50, [12131, 13985, 5009]),
+        ("zipf-0.7", 500, [33166, 32780, 22875]),
+        ("zipf-0.7", 2000, [53380, 52684, 46406]),
+        ("zipf-0.9", 50, [31202, 32128, 19391]),
+        ("zipf-0.9", 500, [55338, 54789, 45669]),
+        ("zipf-0.9", 2000, [71053, 70927, 66636]),
+        ("zipf-1.0", 50, [43557, 43716, 31121]),
+        ("zipf-1.0", 500, [66629, 66235, 58757]),
+        ("zipf-1.0", 2000, [79354, 79208, 76360]),
+        ("loop", 200, [17290, 0, 0]),
+        ("loop", 500, [43845, 0, 0]),
+        ("loop", 900, [79706, 0, 0]),
+        ("loop+zipf", 200, [22089, 21622, 12680]),
+        ("loop+zipf", 500, [36809, 24951, 17469]),
+        ("loop+zipf", 1000, [59335, 27100, 21495]),
+        ("scan+zipf", 50, [29136, 32140, 18991]),
+        ("scan+zipf", 500, [53744, 53904, 37676]),
+        ("scan+zipf", 2000, [68837, 67777, 55648]),
+        ("shift", 512, [28647, 9046, 9046]),
+    ];
 
+    /// moka is left out: it holds more than it may until it gets round to evicting.
     #[test]
     fn nobody_hits_more_often_than_the_optimum() {
         for stream in streams(Scale::Small) {
             for &capacity in &stream.capacities {
                 let hits = hits(&stream.requests, capacity);
-                let name = &stream.name;
-                assert!(hits[1..].iter().all(|&each| each <= hits[0]), "{name}, {capacity}: {hits:?}");
+                let others = contestants().zip(&hits).filter(|(name, _)| *name != "moka");
+                for (name, &each) in others {
+                    assert!(each <= hits[0], "{name} with {capacity} for {}: {each} of {}", stream.name, hits[0]);
+                }
             }
         }
     }

@@ -143,7 +143,8 @@ Traces, if a folder of them was given: OLTP from Megiddo and Modha, \"ARC: a sel
 cache\", FAST 2003; orm-busy and web12 from cache2k's benchmarks (headissue GmbH, Jens Wilke, CC BY 4.0); the others as
 Caffeine's simulator has them. `corda+5loop+corda` is corda, loop five times, corda.
 
-moka and quick_cache seed their hashes by chance: their figures differ by some hundredths from run to run.
+moka and quick_cache seed their hashes by chance: their figures differ by some hundredths from run to run. moka holds
+more entries than it may until it gets round to evicting, and so can exceed the optimum where a cache is tiny.
 ",
             names[1..].join(" | "),
             "--:|".repeat(names.len() - 1),
