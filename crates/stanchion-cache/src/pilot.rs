@@ -178,8 +178,7 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         let mut guard = cache.store.write(self.hash);
         let shard = &mut *guard;
         let voided = shard.flights.land(local(self.hash), self.flight.id());
-        // What was invalidated meanwhile has nobody to stand in for it.
-        let key = key.filter(|_| voided.is_some());
+        // Whatever there is: what was invalidated is gone, and what was inserted meanwhile is newer.
         let slot = key.and_then(|key| shard.find(local(self.hash), key));
         let stand_in = slot.and_then(|slot| Some((slot, cache.stand_in(shard, slot, now)?)));
         let stand_in = stand_in.map(|(slot, value)| {

@@ -123,15 +123,21 @@ mod tests {
 
     #[test]
     fn no_count_is_lost_by_any_number_of_threads() {
-        let stats = Stats::new();
+        const THREADS: usize = 50;
+        let (stats, start) = (Stats::new(), std::sync::Barrier::new(THREADS));
         for _ in 0..3 {
             std::thread::scope(|scope| {
-                for _ in 0..50 {
-                    scope.spawn(|| (0..1_000).for_each(|_| stats.count(Count::Hits)));
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        // So that there are more than there are stripes, all at once.
+                        start.wait();
+                        (0..20_000).for_each(|_| stats.count(Count::Hits));
+                        start.wait();
+                    });
                 }
             });
         }
-        assert_eq!(stats.sum(Count::Hits), 150_000);
+        assert_eq!(stats.sum(Count::Hits), 3_000_000);
         assert_eq!(stats.sum(Count::Refused), 0);
     }
 }

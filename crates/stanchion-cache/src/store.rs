@@ -409,3 +409,26 @@ impl<K: Eq + Hash, V> Store<K, V> {
         })
     }
 }
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_was_emptied_takes_from_the_others_until_it_has_half_of_the_average() {
+        let hasher = KeyHasher::new(Some(1));
+        let store = Store::new(4, (1_000, u64::MAX), Eviction::Hybrid, hasher, Timer::Coarse, (0, None));
+        let mut removals = Removals::none();
+        let mut put = |key: u64| {
+            let record = Record { value: Some(()), expires: NEVER, weight: 1, extra: None };
+            assert_eq!(store.admit(store.hash(&key), key, record, Right::Insert, &mut removals), Admitted::Kept);
+        };
+        let (poor, rich): (Vec<u64>, Vec<u64>) = (0..8_000).partition(|key| store.number(store.hash(key)) == 0);
+        // The first shard has nothing, the others all.
+        rich[..1_000].iter().for_each(|key| put(*key));
+        poor[..500].iter().for_each(|key| put(*key));
+        let lengths: Vec<usize> = store.read_all().map(|shard| shard.len()).collect();
+        assert_eq!(lengths.iter().sum::<usize>(), 1_000);
+        assert!((124..=126).contains(&lengths[0]), "{lengths:?}");
+    }
+}

@@ -174,7 +174,7 @@ fn a_panic_in_hash_eq_clone_drop_weigher_or_listener_leaves_the_cache_consistent
             1 => _ = cache.invalidate(&Nasty(key)),
             2 => drop(cache.get_or_load_blocking(&Nasty(key), || {
                 tick();
-                Ok::<_, Infallible>(Nasty(step))
+                if step % 3 == 0 { Err("down") } else { Ok(Nasty(step)) }
             })),
             3 => _ = cache.invalidate_if(|_, value| value.0 % 11 == 0),
             _ => cache.insert(Nasty(key), Nasty(step)),

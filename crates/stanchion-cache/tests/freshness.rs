@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use stanchion_cache::pure::{Ladder, Rung, Times};
-use stanchion_cache::{Cache, CacheBuilder, LoadError, Loaded, ManualClock, Moment};
+use stanchion_cache::{Abandoned, Cache, CacheBuilder, LoadError, Loaded, ManualClock, Moment};
 use tokio::task::yield_now;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -145,6 +145,8 @@ async fn an_entry_is_gone_exactly_when_its_time_is_over() {
     users.clock.advance(NANO);
     assert_eq!(users.cache.get(&1), None);
     assert_eq!(users.get().await.unwrap(), 2);
+    // In the place of the one that has expired, though inserts sweep that away.
+    assert_eq!((users.cache.get(&1), users.cache.len()), (Some(2), 1));
 }
 
 #[tokio::test]
@@ -263,7 +265,8 @@ async fn what_was_invalidated_stands_in_for_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn the_soft_timeout_serves_the_stale_value_and_the_load_goes_on() {
-    let users = Users::new(|users| users.stale_if_error(secs(60)).load_timeout_soft(secs(1)).load_timeout(secs(5)));
+    let users =
+        Users::new(|users| users.stale_if_error(secs(60)).load_timeout_soft(secs(1)).abandoned(Abandoned::Abort));
     users.get().await.unwrap();
     users.clock.advance(secs(110));
     let began = tokio::time::Instant::now();

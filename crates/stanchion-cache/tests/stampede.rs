@@ -1,6 +1,7 @@
 //! However many ask at once, one loads; and whoever gives up, wherever, harms nobody.
 #![cfg(feature = "tokio")]
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -247,4 +248,81 @@ async fn a_batch_that_fails_fails_for_each_key_once() {
         .await;
     assert!(panicked.iter().all(|result| matches!(result, Err(LoadError::Panicked(_)))));
     assert_eq!(cache.snapshot().loading, 0);
+}
+
+thread_local! {
+    /// Runs when a key is cloned: after a call has looked, and before it boards a load.
+    static BETWEEN: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Hooked(u64);
+
+impl Clone for Hooked {
+    fn clone(&self) -> Self {
+        if let Some(hook) = BETWEEN.take() {
+            hook();
+        }
+        Self(self.0)
+    }
+}
+
+fn between(hook: impl FnOnce() + 'static) {
+    BETWEEN.set(Some(Box::new(hook)));
+}
+
+#[test]
+fn who_missed_what_was_put_in_a_moment_later_does_not_load_it() {
+    let cache: Cache<Hooked, u64> = Cache::builder().build().unwrap();
+    let other = cache.clone();
+    between(move || other.insert(Hooked(1), 7));
+    let value = cache.get_or_load_blocking(&Hooked(1), || Err::<u64, _>("it is there by now"));
+    assert_eq!(value.unwrap(), 7);
+    assert_eq!(cache.snapshot().loads, 0);
+}
+
+#[test]
+fn who_would_refresh_what_was_refreshed_a_moment_later_does_not() {
+    let (clock, second) = (ManualClock::new(), Duration::from_secs(1));
+    let cache: Cache<Hooked, u64> =
+        Cache::builder().ttl(second).stale_while_revalidate(second).clock(clock.clone()).build().unwrap();
+    cache.insert(Hooked(1), 6);
+    clock.advance(second);
+    let other = cache.clone();
+    between(move || other.insert(Hooked(1), 7));
+    let value = cache.get_or_load_blocking(&Hooked(1), || Err::<u64, _>("it is fresh by now"));
+    assert_eq!(value.unwrap(), 7);
+    assert_eq!(cache.snapshot().loads, 0);
+}
+
+/// As when its runtime stands still: a load without end holds nobody up for longer than the
+/// load timeout.
+#[tokio::test]
+async fn a_load_that_is_overdue_is_begun_anew() {
+    let (clock, limit) = (ManualClock::new(), Duration::from_secs(5));
+    let cache: Numbers = Cache::builder().load_timeout(limit).clock(clock.clone()).build().unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let slow = || async move {
+        let _ = held.acquire().await;
+        Ok::<_, Infallible>(1)
+    };
+    let mut first = Box::pin(cache.get_or_load(&1, slow));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    clock.advance(limit);
+    assert_eq!(cache.get_or_load(&1, || async { Ok::<_, Infallible>(2) }).await.unwrap(), 2);
+    gate.add_permits(1);
+    assert_eq!(first.await.unwrap(), 1, "who waited gets what it waited for");
+    assert_eq!(cache.get(&1), Some(2), "and it isn't kept");
+}
+
+#[tokio::test]
+async fn a_value_inserted_during_a_load_that_fails_is_what_those_who_wait_get() {
+    let cache: Numbers = Cache::builder().build().unwrap();
+    let other = cache.clone();
+    let load = || async move {
+        other.insert(1, 7);
+        Err::<usize, _>(std::io::Error::other("down"))
+    };
+    assert_eq!(cache.get_or_load(&1, load).await.unwrap(), 7);
 }
