@@ -106,7 +106,7 @@ fn shifted(recent: u64, looped_for: usize) -> Vec<u64> {
     recency(recent, 3).chain(looped(1_011).take(looped_for)).chain(once_more).collect()
 }
 
-/// So many requests: of three, two are for new keys, and the third is for the former of such two, 5 to 95
+/// So many requests: of three, two are for new keys, and the third is for the former of such two, 3 to 95
 /// requests before. After that nobody asks for it again.
 fn recency(requests: u64, family: u64) -> impl Iterator<Item = u64> {
     const BLOCK: u64 = 16;
@@ -155,7 +155,7 @@ mod tests {
         distances.sort_unstable();
         assert_eq!(distances.len(), 160);
         // The first block has none before it, and asks for its own.
-        assert_eq!((distances[15], distances[16], distances[159]), (2, 5, 95));
+        assert_eq!((distances[15], distances[16], distances[159]), (2, 3, 95));
         assert!(distances.iter().filter(|&&distance| distance > 30).count() > 100);
     }
 
