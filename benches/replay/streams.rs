@@ -24,14 +24,14 @@ pub fn streams(scale: Scale) -> Vec<Trace> {
         capacities,
     };
     let zipf = |exponent: f64| Zipf::new(keys, exponent, 11).take(requests).collect::<Vec<_>>();
-    let [loop_keys, small] = [of(10_000), of(1_000)].map(|count| count as u64);
+    let loop_keys = of(10_000) as u64;
     vec![
         generated("zipf-0.7", zipf(0.7), by_share(&[5, 50, 200])),
         generated("zipf-0.9", zipf(0.9), by_share(&[5, 50, 200])),
         generated("zipf-1.0", zipf(1.0), by_share(&[5, 50, 200])),
         generated("loop", looped(loop_keys).take(requests).collect(), by_share(&[20, 50, 90])),
         generated("loop+zipf", mixed(zipf(0.9), loop_keys), by_share(&[20, 50, 100])),
-        generated("scan+zipf", scanned(zipf(0.9), small as usize * 10, small as usize * 5), by_share(&[5, 50, 200])),
+        generated("scan+zipf", scanned(zipf(0.9), of(10_000), of(5_000)), by_share(&[5, 50, 200])),
         Trace {
             name: "shift".to_owned(),
             kind: Kind::Shift,
@@ -138,7 +138,7 @@ mod tests {
             let of = |rank: u64| f64::from(counts[&named(rank - 1, 0)]);
             // A hundred times the rank: the slope in two decades, with a few hundred to a few thousand counted.
             let top: f64 = (1..=10).map(of).sum::<f64>();
-            let later: f64 = (101..=1_000).step_by(1).map(of).sum::<f64>();
+            let later: f64 = (101..=1_000).map(of).sum::<f64>();
             let expected =
                 |ranks: std::ops::RangeInclusive<u32>| ranks.map(|rank| f64::from(rank).powf(-exponent)).sum::<f64>();
             let (found, wanted) = (top / later, expected(1..=10) / expected(101..=1_000));

@@ -106,7 +106,7 @@ fn is_wide(words: &[u32]) -> bool {
         (same as f64 / f64::from(again.max(1)), partner.len())
     };
     let ((within, firsts), (across, seconds)) = (faithful(0), faithful(1));
-    words.len() % 2 == 0 && (firsts * 8 < seconds || within > 0.9 && across < 0.6)
+    words.len().is_multiple_of(2) && (firsts * 8 < seconds || within > 0.9 && across < 0.6)
 }
 
 /// With the capacities of the research's table; of others, some shares of the keys.
