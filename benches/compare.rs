@@ -20,9 +20,9 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use options::Options;
-use output::{Figures, Weights};
+use output::{Figures, Tails, Weights};
 use pair::Rounds;
-use stanchion_benches::{Case, Contestant, Run, Store, Suite};
+use stanchion_benches::{Case, Contestant, Run, Store, Suite, Tail};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting::new();
@@ -66,6 +66,10 @@ fn compare(options: &Options) -> std::io::Result<()> {
         all.push(figures);
     }
     println!();
+    let tails: Vec<Tails> = options.suite.tails.iter().flat_map(|tail| sample(rounds, tail)).collect();
+    for each in &tails {
+        println!("{each}");
+    }
     let weights: Vec<Weights> = options.suite.stores.iter().map(weigh).collect();
     for each in &weights {
         println!("{each}");
@@ -74,7 +78,7 @@ fn compare(options: &Options) -> std::io::Result<()> {
         std::fs::write(file, output::json(&all))?;
     }
     if let Some(file) = &options.facts {
-        std::fs::write(file, output::facts(rounds, &weights))?;
+        std::fs::write(file, output::facts(rounds, &tails, &weights))?;
     }
     Ok(())
 }
@@ -112,6 +116,14 @@ fn pairs(suite: &'static Suite) -> impl Iterator<Item = (String, &'static Contes
     };
     let first = |case: &'static Case| (case.name.to_owned(), &case.ours, &case.peer);
     suite.cases.iter().map(first).chain(suite.cases.iter().flat_map(others))
+}
+
+/// Ours beside each peer, who take turns as in the other cases.
+fn sample(rounds: Rounds, tail: &'static Tail) -> impl Iterator<Item = Tails> {
+    tail.peers.iter().map(move |peer| {
+        let [ours, theirs] = pair::sample(rounds, [(tail.ours)(), (peer.start)()]);
+        Tails { case: tail.name, ours, peer: peer.name, theirs }
+    })
 }
 
 fn weigh(store: &Store) -> Weights {

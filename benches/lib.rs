@@ -5,8 +5,9 @@
 //! the whole workspace the test helpers would turn on `test-util`, and our
 //! policies would read tokio's clock.
 
+pub mod replay;
 mod runs;
 mod subjects;
 
-pub use runs::Run;
-pub use subjects::{Case, Contestant, SUITES, Store, Suite, suite};
+pub use runs::{Run, Samples};
+pub use subjects::{Case, Contestant, SUITES, Sampled, Store, Suite, Tail, cache, suite, workload};

@@ -11,6 +11,24 @@ use std::time::{Duration, Instant};
 /// Does so many operations, and says how long they took.
 pub type Run = Box<dyn FnMut(u64) -> Duration>;
 
+/// Does an operation for each place, and puts there how many nanoseconds it took.
+pub type Samples = Box<dyn FnMut(&mut [u32])>;
+
+/// `operation`, each by itself between two readings of the timestamp counter, one of
+/// which is the next one's first: the counter's own 10 to 30 ns are in each time.
+pub(crate) fn each_timed(mut operation: impl FnMut() + 'static) -> Samples {
+    let clock = quanta::Clock::new();
+    Box::new(move |times| {
+        let mut before = clock.raw();
+        for time in times {
+            operation();
+            let after = clock.raw();
+            *time = u32::try_from(clock.delta_as_nanos(before, after)).unwrap_or(u32::MAX);
+            before = after;
+        }
+    })
+}
+
 /// `operation`, in a loop.
 pub(crate) fn one_thread(mut operation: impl FnMut() + 'static) -> Run {
     Box::new(move |count| {
@@ -50,7 +68,7 @@ pub(crate) fn polled(mut operation: impl AsyncFnMut() + 'static) -> Run {
 ///
 /// This thread is one of the two. The other sleeps between the runs, so that it
 /// takes nothing from the side that has its turn.
-pub(crate) fn two_threads<T: Send + Sync + 'static>(make: fn() -> T, operation: fn(&T, u64)) -> Run {
+pub(crate) fn two_threads<T: Send + Sync + 'static>(make: impl Fn() -> T + 'static, operation: fn(&T, u64)) -> Run {
     let arrived = Arc::new(AtomicU64::new(0));
     let (orders, incoming) = mpsc::channel::<(u64, Arc<T>)>();
     let (outgoing, times) = mpsc::channel();

@@ -1,15 +1,17 @@
 //! The suites of cases, and who takes part in each.
 
 mod breaker;
+pub mod cache;
 mod limit;
 mod retry;
+pub mod workload;
 
 use std::any::Any;
 
-use crate::Run;
+use crate::{Run, Samples};
 
 /// All suites, each with a page of prose in `crates/xtask/src/compare`.
-pub static SUITES: [&Suite; 3] = [&limit::SUITE, &breaker::SUITE, &retry::SUITE];
+pub static SUITES: [&Suite; 4] = [&limit::SUITE, &breaker::SUITE, &retry::SUITE, &cache::SUITE];
 
 /// The suite of this name.
 pub fn suite(name: &str) -> Option<&'static Suite> {
@@ -23,6 +25,8 @@ pub struct Suite {
     pub name: &'static str,
     /// What is timed.
     pub cases: &'static [Case],
+    /// What is timed one by one, for those that take longest.
+    pub tails: &'static [Tail],
     /// What is weighed.
     pub stores: &'static [Store],
 }
@@ -56,6 +60,26 @@ pub struct Contestant {
     pub start: fn() -> Run,
 }
 
+/// A case in which each operation is timed by itself.
+#[derive(Debug)]
+pub struct Tail {
+    /// The name under which figures of different days are compared.
+    pub name: &'static str,
+    /// Makes something new of ours, and what samples it.
+    pub ours: fn() -> Samples,
+    /// Those beside whom it stands.
+    pub peers: &'static [Sampled],
+}
+
+/// Who else does it.
+#[derive(Debug)]
+pub struct Sampled {
+    /// The crate's name.
+    pub name: &'static str,
+    /// Makes something new, and what samples it.
+    pub start: fn() -> Samples,
+}
+
 /// A keyed store of ours and one of a peer, to be weighed.
 #[derive(Debug)]
 pub struct Store {
@@ -82,6 +106,17 @@ mod tests {
             for contestant in case.contestants() {
                 let mut run = (contestant.start)();
                 assert!(!run(1_000).is_zero(), "{} of {}", contestant.name, case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_of_a_tail_is_timed() {
+        for tail in SUITES.iter().flat_map(|suite| suite.tails) {
+            for start in tail.peers.iter().map(|peer| peer.start).chain([tail.ours]) {
+                let mut times = [0; 1_000];
+                start()(&mut times);
+                assert!(times.iter().all(|&time| time > 0), "{}", tail.name);
             }
         }
     }

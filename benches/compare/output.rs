@@ -40,6 +40,29 @@ impl fmt::Display for Figures {
     }
 }
 
+/// What the middle operation of a case took, and the slowest ones.
+#[derive(Debug)]
+pub(crate) struct Tails {
+    pub(crate) case: &'static str,
+    /// In nanoseconds, p50, p99 and p99.9.
+    pub(crate) ours: [f64; 3],
+    pub(crate) peer: &'static str,
+    pub(crate) theirs: [f64; 3],
+}
+
+impl fmt::Display for Tails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranks = ["p50", "p99", "p99.9"].into_iter().zip(self.ours).zip(self.theirs);
+        for (place, ((rank, ours), theirs)) in ranks.enumerate() {
+            let case = format!("{}, {rank}", self.case);
+            let end = if place < 2 { "\n" } else { "" };
+            let ratio = ours / theirs;
+            write!(f, "{case:<38} {ours:>6.0} ns   {theirs:>6.0} ns  {:<19} {ratio:>6.3}{end}", self.peer)?;
+        }
+        Ok(())
+    }
+}
+
 /// What a store with keys in it takes of memory, for each key.
 #[derive(Debug)]
 pub(crate) struct Weights {
@@ -81,8 +104,9 @@ pub(crate) fn json(figures: &[Figures]) -> String {
     format!("{:#}\n", figures.iter().map(row).collect::<serde_json::Value>())
 }
 
-/// What else a report says: how it was measured, and the memory.
-pub(crate) fn facts(rounds: Rounds, weights: &[Weights]) -> String {
+/// What else a report says: how it was measured, the slowest operations, and the memory.
+pub(crate) fn facts(rounds: Rounds, tails: &[Tails], weights: &[Weights]) -> String {
+    let tail = |each: &Tails| json!({ "case": each.case, "ours": each.ours, "peer": each.peer, "theirs": each.theirs });
     let row = |each: &Weights| {
         json!({
             "case": each.case,
@@ -95,6 +119,7 @@ pub(crate) fn facts(rounds: Rounds, weights: &[Weights]) -> String {
     let facts = json!({
         "rounds": rounds.count,
         "round_ms": rounds.length.as_millis(),
+        "tails": tails.iter().map(tail).collect::<serde_json::Value>(),
         "memory": weights.iter().map(row).collect::<serde_json::Value>(),
     });
     format!("{facts:#}\n")

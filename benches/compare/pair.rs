@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stanchion_benches::Run;
+use stanchion_benches::{Run, Samples};
 
 /// How many rounds, and how long each side runs in each.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,27 @@ pub(crate) fn measure(rounds: Rounds, ours: &mut Run, peer: &mut Run) -> (f64, f
     }
     let [ours, peer] = times.map(median);
     (ours, peer)
+}
+
+/// Operations of a round whose times are taken one by one: of so many the 20 slowest are beyond p99.9, and
+/// somebody else gets the core at most once or twice meanwhile.
+const SAMPLED: usize = 20_000;
+
+/// The nanoseconds that half of the operations take at most on either side, and 99 %, and
+/// 99.9 %: the medians of all rounds. What slows a whole round down, or a few operations in some, isn't seen.
+pub(crate) fn sample(rounds: Rounds, mut sides: [Samples; 2]) -> [[f64; 3]; 2] {
+    let mut times = vec![0; SAMPLED];
+    let mut ranks = [(); 2].map(|()| [(); 3].map(|()| Vec::with_capacity(rounds.count)));
+    for round in 0..rounds.count {
+        for side in [round % 2, 1 - round % 2] {
+            sides[side](&mut times);
+            times.sort_unstable();
+            for (share, rank) in [500, 990, 999].into_iter().zip(&mut ranks[side]) {
+                rank.push(f64::from(times[SAMPLED * share / 1000]));
+            }
+        }
+    }
+    ranks.map(|side| side.map(median))
 }
 
 /// How many operations take about so long. Warms up on the way.

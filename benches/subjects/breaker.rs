@@ -9,7 +9,7 @@ use super::{Case, Contestant, Suite};
 use crate::Run;
 
 /// The suite `breaker`.
-pub(super) static SUITE: Suite = Suite { name: "breaker", cases: &CASES, stores: &[] };
+pub(super) static SUITE: Suite = Suite { name: "breaker", cases: &CASES, tails: &[], stores: &[] };
 
 /// The cases of the circuit breakers: half of the calls of a window open them.
 ///

@@ -6,12 +6,11 @@ mod governor;
 mod leaky_bucket;
 mod ratelimit;
 mod stanchion;
-mod workload;
 
-use super::{Case, Contestant, Store, Suite};
+use super::{Case, Contestant, Store, Suite, workload};
 use crate::Run;
 
-pub(super) static SUITE: Suite = Suite { name: "limit", cases: &CASES, stores: &STORES };
+pub(super) static SUITE: Suite = Suite { name: "limit", cases: &CASES, tails: &[], stores: &STORES };
 
 /// A quota per key and second that is never used up.
 const GENEROUS: u32 = 100_000_000;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Case, Contestant, Suite};
 
-pub(super) static SUITE: Suite = Suite { name: "retry", cases: &CASES, stores: &[] };
+pub(super) static SUITE: Suite = Suite { name: "retry", cases: &CASES, tails: &[], stores: &[] };
 
 static CASES: [Case; 3] = [
     Case {

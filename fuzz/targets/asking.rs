@@ -61,8 +61,12 @@ fuzz_target!(|input: Input| {
     let Ok(limiter) = Limiter::builder(quotas.clone()).clock(clock.clone()).build() else {
         return;
     };
-    let keyed =
-        KeyedLimiter::<u8>::builder(quotas).max_keys(64).changeable().clock(clock.clone()).build().expect("as the other");
+    let keyed = KeyedLimiter::<u8>::builder(quotas)
+        .max_keys(64)
+        .changeable()
+        .clock(clock.clone())
+        .build()
+        .expect("as the other");
     let mut kept: Vec<(u64, u64)> = Vec::new();
     let mut open: Vec<(u64, Reservation<'_>, Reservation<'_>)> = Vec::new();
     for (pause, step) in input.steps.into_iter().take(100) {

@@ -6,6 +6,7 @@
 
 mod chart;
 mod figures;
+pub(crate) mod hit_ratio;
 mod instructions;
 mod machine;
 mod redis;
@@ -27,10 +28,11 @@ struct Suite {
     page: &'static str,
 }
 
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     Suite { name: "limit", unit: "check", page: include_str!("compare/pages/limit.md") },
     Suite { name: "breaker", unit: "call", page: include_str!("compare/pages/breaker.md") },
     Suite { name: "retry", unit: "call", page: include_str!("compare/pages/retry.md") },
+    Suite { name: "cache", unit: "operation", page: include_str!("compare/pages/cache.md") },
 ];
 
 /// Runs the comparison that `arguments` name, those after `compare`.

@@ -28,8 +28,10 @@ cargo xtask COMMAND
   loom               every interleaving of the lock-free parts
   fuzz [SECONDS]     each fuzz target, without nightly: the same half million inputs each time, or new ones for so long
   storm              plays the retry storm of the pipeline's tests and draws it; writes docs/performance
-  compare SUITE      ours beside its peers: limit, breaker, retry; redis beside an empty script
+  compare SUITE      ours beside its peers: limit, breaker, retry, cache; redis beside an empty script
                      [--quick] [--json FILE]; writes docs/performance
+  hit-ratio          our cache's policies and the peers', beside the optimum, over generated streams
+                     [--traces DIR] [--quick] [--json FILE]; writes docs/performance
 ";
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(rest),
         Some("storm") => storm::run(),
         Some("compare") => compare::run(rest),
+        Some("hit-ratio") => compare::hit_ratio::run(rest),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())
@@ -80,9 +83,10 @@ fn ci() -> Outcome {
         ("loom", loom),
         ("fuzz", || fuzz::run(&[])),
         ("compare", || {
-            ["limit", "breaker", "retry", "redis"]
+            ["limit", "breaker", "retry", "cache", "redis"]
                 .into_iter()
-                .try_for_each(|suite| compare::run(&[suite.into(), "--quick".into()]))
+                .try_for_each(|suite| compare::run(&[suite.into(), "--quick".into()]))?;
+            compare::hit_ratio::run(&["--quick".into()])
         }),
     ];
     for (name, step) in steps {

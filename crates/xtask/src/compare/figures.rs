@@ -6,6 +6,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Figures {
     pub(super) rows: Vec<Row>,
+    pub(super) tails: Vec<Tail>,
     pub(super) memory: Vec<Memory>,
     pub(super) rounds: u64,
     pub(super) round_ms: u64,
@@ -25,6 +26,16 @@ pub(super) struct Row {
     pub(super) instructions: Option<(f64, f64)>,
 }
 
+/// What the operations of a case took, one by one: at most so many nanoseconds for a half of them, for 99 %,
+/// for 99.9 %.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tail {
+    pub(super) case: String,
+    pub(super) ours: [f64; 3],
+    pub(super) peer: String,
+    pub(super) theirs: [f64; 3],
+}
+
 /// The bytes per key of two stores.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Memory {
@@ -42,6 +53,7 @@ impl Figures {
         let facts = parsed(facts)?;
         Ok(Self {
             rows: each(&parsed(rows)?, Row::parse)?,
+            tails: each(&facts["tails"], Tail::parse)?,
             memory: each(&facts["memory"], Memory::parse)?,
             rounds: whole(&facts, "rounds")?,
             round_ms: whole(&facts, "round_ms")?,
@@ -60,6 +72,16 @@ impl Row {
             allocations: (number(row, "ours_allocations")?, number(row, "peer_allocations")?),
             instructions: None,
         })
+    }
+}
+
+impl Tail {
+    fn parse(row: &Value) -> Result<Self, String> {
+        let side = |key: &str| -> Result<[f64; 3], String> {
+            let ranks: Vec<f64> = row[key].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+            ranks.try_into().map_err(|_| format!("not three numbers `{key}` in {row}"))
+        };
+        Ok(Self { case: text(row, "case")?, ours: side("ours")?, peer: text(row, "peer")?, theirs: side("theirs")? })
     }
 }
 
@@ -116,7 +138,10 @@ pub(super) mod tests {
         let memory = json!({
             "case": "limit/keyed-u64", "keys": 1000, "ours_bytes": 28.0, "peer": "governor", "peer_bytes": 56.0,
         });
-        let facts = json!({ "rounds": 7, "round_ms": 3, "memory": [memory] });
+        let tail = json!({
+            "case": "limit/tail", "ours": [10.0, 20.0, 300.0], "peer": "governor", "theirs": [11.0, 21.0, 600.0],
+        });
+        let facts = json!({ "rounds": 7, "round_ms": 3, "tails": [tail], "memory": [memory] });
         Figures::parse(&[rows.to_string(), facts.to_string()]).unwrap()
     }
 
@@ -125,5 +150,8 @@ pub(super) mod tests {
         let error = Row::parse(&json!({ "case": "limit/floor", "peer": "x" })).unwrap_err();
         assert!(error.contains("`ours_ns`"), "{error}");
         assert!(each(&json!({}), Row::parse).is_err());
+        let error =
+            Tail::parse(&json!({ "case": "x", "peer": "y", "ours": [1.0, 2.0, 3.0], "theirs": [1.0] })).unwrap_err();
+        assert!(error.contains("`theirs`"), "{error}");
     }
 }

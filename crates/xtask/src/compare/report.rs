@@ -8,12 +8,13 @@ use super::machine::Machine;
 /// for such a page only.
 pub(super) const WORK: &str = "{work}";
 
-/// The page, where `{timings}`, `{work}`, `{memory}`, `{machine}` and `{method}`
+/// The page, where `{timings}`, `{tails}`, `{work}`, `{memory}`, `{machine}` and `{method}`
 /// are filled in.
 pub(super) fn markdown(suite: &Suite, figures: &Figures, machine: &Machine) -> String {
     let page = suite
         .page
         .replace("{timings}", &timings(figures, machine))
+        .replace("{tails}", &tails(figures, machine))
         .replace(WORK, &work(figures, machine))
         .replace("{memory}", &memory(figures, machine))
         .replace("{machine}", &machine.to_string())
@@ -25,6 +26,17 @@ fn timings(figures: &Figures, machine: &Machine) -> String {
     let rows = figures.rows.iter().map(|row| {
         let peer = machine.versioned(&row.peer);
         format!("| `{}` | {:.1} ns | {:.1} ns | {peer} | {:.2} |", row.case, row.ours_ns, row.peer_ns, row.ratio)
+    });
+    table("| case | ours | peer | the peer | ours / peer |\n|---|--:|--:|---|--:|", rows)
+}
+
+fn tails(figures: &Figures, machine: &Machine) -> String {
+    let rows = figures.tails.iter().flat_map(|row| {
+        let peer = machine.versioned(&row.peer);
+        let ranks = ["p50", "p99", "p99.9"].into_iter().zip(row.ours).zip(row.theirs);
+        ranks.map(move |((rank, ours), theirs)| {
+            format!("| `{}`, {rank} | {ours:.0} ns | {theirs:.0} ns | {peer} | {:.2} |", row.case, ours / theirs)
+        })
     });
     table("| case | ours | peer | the peer | ours / peer |\n|---|--:|--:|---|--:|", rows)
 }
@@ -102,6 +114,12 @@ mod tests {
         }
         let told = work(&figures, &machine);
         assert!(told.contains("| `limit/direct-allow` | governor 9.8.7 | 120 | 241 | 0.50 | 0.0 | 2.0 |\n"), "{told}");
+    }
+
+    #[test]
+    fn the_slowest_operations_are_told() {
+        let told = tails(&figures::tests::some(), &machine::tests::some());
+        assert!(told.contains("| `limit/tail`, p99.9 | 300 ns | 600 ns | governor 9.8.7 | 0.50 |"), "{told}");
     }
 
     #[test]

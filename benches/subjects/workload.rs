@@ -12,22 +12,22 @@ const REFERENCES: usize = 1 << 20;
 /// 1: the key of rank `r` comes `1 / r` times as often as that of rank 1.
 /// Which key has which rank is shuffled. The same in each process.
 #[derive(Debug)]
-pub(crate) struct Workload<K> {
+pub struct Workload<K> {
     /// The keys, each once.
-    pub(crate) keys: Vec<K>,
+    pub keys: Vec<K>,
     /// The keys in the order in which they come.
-    pub(crate) references: Vec<K>,
+    pub references: Vec<K>,
 }
 
 /// Numbers that show no order.
-pub(crate) fn numbers() -> &'static Workload<u64> {
+pub fn numbers() -> &'static Workload<u64> {
     static NUMBERS: OnceLock<Workload<u64>> = OnceLock::new();
     // The generator's outputs are distinct: each is a bijection of its state.
     NUMBERS.get_or_init(|| Workload::of(SplitMix(1).take(KEYS).collect()))
 }
 
 /// Strings such as `tenant-0123456789abcdef`.
-pub(crate) fn strings() -> &'static Workload<&'static String> {
+pub fn strings() -> &'static Workload<&'static String> {
     static STRINGS: OnceLock<Workload<&'static String>> = OnceLock::new();
     STRINGS.get_or_init(|| {
         let names: Vec<String> = SplitMix(2).take(KEYS).map(|number| format!("tenant-{number:016x}")).collect();
@@ -62,7 +62,7 @@ impl<K: Copy> Workload<K> {
     }
 
     /// The keys as they come, for ever.
-    pub(crate) fn cycle(&'static self) -> impl FnMut() -> K + 'static {
+    pub fn cycle(&'static self) -> impl FnMut() -> K + 'static {
         let mut next = 0;
         move || {
             // A power of two, so that this costs nothing beside a check.
@@ -74,7 +74,8 @@ impl<K: Copy> Workload<K> {
 }
 
 /// The generator `splitmix64` (Steele, Lea, Flood 2014).
-struct SplitMix(u64);
+#[derive(Debug)]
+pub struct SplitMix(pub u64);
 
 impl Iterator for SplitMix {
     type Item = u64;
@@ -90,7 +91,7 @@ impl Iterator for SplitMix {
 
 impl SplitMix {
     /// A number below `end`, evenly but for a share of `end / 2^64`.
-    fn below(&mut self, end: u64) -> usize {
+    pub fn below(&mut self, end: u64) -> usize {
         let number = self.next().expect("the generator doesn't end");
         usize::try_from((u128::from(number) * u128::from(end)) >> 64).expect("below an index or a sum of 2^44")
     }
