@@ -22,8 +22,9 @@ use crate::policy::{AnyPolicy, Eviction, Policy, spread};
 use crate::removal::{RemovalCause, Removals};
 
 /// The entries whose keys' hashes belong to one lock. In this order, so that a hit finds what
-/// it needs in the first two cache lines.
-#[repr(C)]
+/// it needs in the first two cache lines, and on lines of its own, so that a lock doesn't travel with a
+/// neighbour's.
+#[repr(C, align(64))]
 pub(crate) struct Shard<K, V> {
     index: HashTable<u32>,
     slots: Vec<Slot<K, V>>,

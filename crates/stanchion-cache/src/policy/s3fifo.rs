@@ -124,5 +124,5 @@ impl Ghost {
 
 /// A table's hash of a 32-bit hash: it wants good bits at both ends.
 pub(crate) fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    u64::from(hash) << 32 | u64::from(hash)
 }

@@ -73,16 +73,16 @@ impl Sketch {
         places.into_iter().map(|(word, shift)| (block.words[word] >> shift & 15) >> missed).min().unwrap_or(0)
     }
 
-    /// The key's block, and four counters in it: one of the first two words, one of the next two, and
-    /// so on; the seventh word is alone.
+    /// The key's block, and two counters in it: one of the first four words, one of the other three. (With four
+    /// counters for a key each was added to so often in an age that estimates were mostly of others.)
     #[inline]
-    fn places(&self, hash: u32) -> (usize, [(usize, u32); 4]) {
+    fn places(&self, hash: u32) -> (usize, [(usize, u32); 2]) {
         let mixed = u64::from(hash).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // The low bits, so that a sketch that doubles finds each block in both halves.
         let block = hash as usize & (self.blocks.len() - 1);
         let places = std::array::from_fn(|pair| {
             let bits = mixed >> (pair * 8);
-            ((pair * 2 + (bits >> 4 & 1) as usize).min(6), (bits as u32 & 15) * 4)
+            ((pair * 4 + (bits >> 4 & 3) as usize).min(6), (bits as u32 & 15) * 4)
         });
         (block, places)
     }
