@@ -36,10 +36,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // Several at once, and more for those who have paid. The decision names the limit that bit.
-    let api = KeyedLimiter::<str>::builder([("second", Quota::per_second(10)), ("day", Quota::per_day(15))])
-        .tier("paid", [("second", Quota::per_second(100)), ("day", Quota::per_day(100_000).sliding_counter())])
-        .tier_by(|key: &str| if key.starts_with("paid-") { "paid" } else { "free" })
-        .build()?;
+    let api = KeyedLimiter::<str>::builder([
+        ("second", Quota::per_second(10)),
+        ("day", Quota::per_day(15).sliding_counter()),
+    ])
+    .tier("paid", [("second", Quota::per_second(100)), ("day", Quota::per_day(100_000).sliding_counter())])
+    .tier_by(|key: &str| if key.starts_with("paid-") { "paid" } else { "free" })
+    .build()?;
     assert!(api.check_n("bob", 10).allowed() && api.check_n("paid-alice", 100).allowed());
     let refused = api.check_n("bob", 6);
     println!("bob's day: {:?}, limit {:?}", refused.verdict(), api.limit_name(&refused));

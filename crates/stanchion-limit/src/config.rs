@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn tiers_are_data() {
         let text = r#"{
-            "quota": { "count": 1, "period": "1s" }, "max_keys": 9, "when_full": "forget",
+            "quota": { "count": 1, "period": "1s", "algorithm": "sliding_log" }, "max_keys": 9, "when_full": "forget",
             "tiers": { "paid": { "count": 9, "period": "1s", "algorithm": "sliding_log" } }
         }"#;
         let config: KeyedLimiterConfig = serde_json::from_str(text).unwrap();

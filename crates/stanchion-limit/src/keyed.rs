@@ -69,14 +69,17 @@ use {
 ///
 /// # Tiers
 /// The quota of a key may depend on what it has paid for, and be changed while running. What
-/// was used stays used, whatever the tier: a bucket's debt stays as long as it was in time, or
-/// becomes an empty bucket if that is shorter; counts and logs stay as they are.
+/// was used stays used: a bucket's debt stays as long as it was in time, or
+/// becomes an empty bucket if that is shorter; counts and logs stay as they are. So all tiers count by
+/// the same algorithm, quota by quota. Who could choose his tier at each call would gain by it, since an hour's
+/// debt to one bucket is a second's to another: a tier is for what somebody has paid, not for what he asks.
 ///
 /// ```
 /// use stanchion_limit::{KeyedLimiter, Quota};
 ///
 /// let limiter = KeyedLimiter::<str>::builder(Quota::per_minute(10))
 /// #   .clock(stanchion_limit::ManualClock::new())
+///     .tier("free", Quota::per_minute(10))
 ///     .tier("paid", Quota::per_minute(1_000))
 ///     .tier_by(|key: &str| if key.starts_with("paid-") { "paid" } else { "free" })
 ///     .build()?;

@@ -191,7 +191,7 @@ impl Limiter {
     /// would go beyond the quota's [overdraft](crate::Quota::overdraft), and then nothing is taken. Nobody waits for
     /// those who are in line: what is used is used.
     ///
-    /// While there is a debt everybody else is refused.
+    /// While there is a debt everybody else is refused; see there for how long that is.
     pub fn charge(&self, units: u64) -> Decision {
         let decision = self.ask(Ask::Overdraw, units);
         self.reporter.decided(&decision);
@@ -345,7 +345,8 @@ impl Limiter {
     /// is [full](LimiterBuilder::queue).
     ///
     /// # Cancellation
-    /// Dropping the future gives up the place in line. Nothing is taken before it is ready.
+    /// Dropping the future gives up the place in line. Nothing is taken before it is ready. One that is
+    /// neither polled nor dropped keeps its place, and holds up those behind it.
     ///
     /// # Panics
     /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.

@@ -152,7 +152,9 @@ impl Quota {
     }
 
     /// Up to `units` more than are there may be taken by those who [charge](crate::Limiter::charge)
-    /// what they have used already. Default: 0. The bound grows by as much.
+    /// what they have used already. Default: 0. The bound grows by as much: of each window, where it is
+    /// windows that count. A bucket's debt is paid off before anybody else is served; a window's lapses with
+    /// the window.
     pub const fn overdraft(mut self, units: u64) -> Self {
         self.overdraft = units;
         self

@@ -31,9 +31,11 @@ pub(crate) trait TakesBack {
 /// # What comes back
 /// All that was not used; but of a token bucket no more than its refill has left to do. A
 /// bucket that was full before drips into itself what it gave, and had nobody taken it, that
-/// would have been lost: so what has dripped in since is not given back on top. With nobody
-/// else about that makes no difference; and where the bucket was low, which is when it
-/// matters, all comes back. Whatever is given back, when, and by how many, the bound holds.
+/// would have been lost: so what has dripped in since is not given back on top, nor what
+/// earlier reservations have given back since. With nobody else about that makes no difference;
+/// and where the bucket was low, which is when it matters, nearly all comes back. (Where states are
+/// behind a lock or on a store, by several quotas or tiers, later ones count as earlier ones, and less
+/// comes back among many.) Whatever is given back, when, and by how many, the bound holds.
 ///
 /// # Dropping it
 /// Gives all of it back, as after an error or a cancelled future. Who has used it says

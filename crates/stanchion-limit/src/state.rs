@@ -17,7 +17,8 @@
 //!
 //! Others that came before `i` and give back after it make `S` smaller without making those
 //! after `i` any fewer. So each state counts what was given back in all (`returned`), and
-//! what has been since `i` is subtracted, too, as if all of it were theirs.
+//! what has been since `i` is subtracted, too, as if all of it were theirs. (`returns.rs` tells them
+//! apart, for the buckets that are one number.)
 //!
 //! Once the bucket is full, all has come back by itself, and nothing can be given back any
 //! more: a new period begins, by whose number a state knows the receipts that are its own.

@@ -20,7 +20,7 @@ fn a_key_has_the_quota_of_its_tier() {
     let limiter = KeyedLimiter::<str>::builder(Quota::per_second(2))
         .tier("free", Quota::per_second(1))
         .tier("paid", Quota::per_second(5))
-        .tier("enterprise", Quota::per_second(50).sliding_log())
+        .tier("enterprise", Quota::per_second(50).strict().burst(50))
         .tier_by(plan)
         .clock(ManualClock::new())
         .build()
@@ -85,6 +85,8 @@ fn tiers_that_make_no_sense_are_refused_by_name() {
     assert_eq!(error.unwrap_err().field(), "tiers.paid.second.count");
     let limiter = builder().build().unwrap();
     assert_eq!(limiter.set_tier("paid", Quota::per_second(1)).unwrap_err().field(), "changeable");
+    let other = builder().tier("paid", [("second", Quota::per_second(1)), ("hour", Quota::per_hour(9).sliding_log())]);
+    assert_eq!(other.tier_by(plan).build().unwrap_err().field(), "tiers.paid.algorithm");
     let changeable = builder().changeable().build().unwrap();
     assert_eq!(changeable.set_quotas(Quota::per_second(1)).unwrap_err().field(), "quotas");
     let wrong = [("second", Quota::per_second(1)), ("hour", Quota::new(1, Duration::ZERO))];

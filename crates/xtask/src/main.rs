@@ -154,6 +154,7 @@ fn test(arguments: &[String]) -> Outcome {
 }
 
 fn examples() -> Outcome {
+    redis::provide()?;
     for example in ["limiter", "limiter_redis", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive", "cache"] {
         cargo(&["run", "--quiet", "--example", example])?;
     }

@@ -31,8 +31,19 @@ impl Tier {
         Ok(Self { limits, shares })
     }
 
-    /// Fails if the limits have other names than those of `other`: states go by them.
-    fn expect_names_of(&self, other: &Self) -> Result<(), ConfigError> {
+    /// Fails if the limits have other names than those of `other`, by which states go, or other
+    /// algorithms, whose states they could not read.
+    fn expect_kin_of(&self, other: &Self) -> Result<(), ConfigError> {
+        let other_kind = |(ours, theirs): (&RateLimit, &RateLimit)| {
+            std::mem::discriminant(ours.rule()) != std::mem::discriminant(theirs.rule())
+        };
+        if self.limits.len() == other.limits.len() && self.limits.iter().zip(&*other.limits).any(other_kind) {
+            return Err(ConfigError::new(
+                "algorithm",
+                "another",
+                "must be that of the first quota: what was used is kept by it",
+            ));
+        }
         let names = |tier: &Self| tier.limits.iter().map(|limit| limit.name().to_owned()).collect::<Vec<_>>();
         if names(self) == names(other) {
             return Ok(());
@@ -99,7 +110,7 @@ struct Known {
 impl Tiers {
     pub(super) fn new(default: Tier, named: Vec<(Name, Tier)>) -> Result<Self, ConfigError> {
         for (name, tier) in &named {
-            tier.expect_names_of(&default).map_err(|error| error.inside(name.as_str()).inside("tiers"))?;
+            tier.expect_kin_of(&default).map_err(|error| error.inside(name.as_str()).inside("tiers"))?;
         }
         let named = named.into_iter().map(|(name, tier)| (name.as_str().to_owned(), tier)).collect();
         Ok(Self { tiers: RwLock::new(Known { default, named }), unknown: AtomicU64::new(0) })
@@ -119,7 +130,7 @@ impl Tiers {
     /// Sets the limits of a tier, or of the default.
     pub(super) fn set(&self, name: Option<&str>, tier: Tier) -> Result<(), ConfigError> {
         let mut tiers = self.tiers.write().unwrap_or_else(PoisonError::into_inner);
-        tier.expect_names_of(&tiers.default)?;
+        tier.expect_kin_of(&tiers.default)?;
         match name {
             Some(name) => drop(tiers.named.insert(name.to_owned(), tier)),
             None => tiers.default = tier,
