@@ -272,3 +272,72 @@ async fn a_gate_waits_as_long_as_it_may() {
     let Err(rejection) = stanchion_core::Permit::new(&never, &call).await else { panic!("it doesn't wait") };
     assert_eq!(rejection.kind(), RejectionKind::RateLimited);
 }
+
+/// What comes back, and a limit that is raised, are for the first in line, not for nobody.
+#[tokio::test(start_paused = true)]
+async fn the_first_in_line_hears_of_what_comes_back() {
+    let limiter = Limiter::new(Quota::per_minute(10).fixed_window()).unwrap();
+    let reservation = limiter.reserve(10).unwrap();
+    let began = Instant::now();
+    let (waited, ()) = tokio::join!(limiter.acquire(120 * SECOND), async {
+        tokio::time::sleep(SECOND).await;
+        drop(reservation);
+    });
+    assert!(waited.is_ok());
+    assert_eq!(began.elapsed(), SECOND);
+
+    let keyed = KeyedLimiter::<str>::builder(Quota::per_hour(1)).changeable().build().unwrap();
+    assert!(keyed.check("a").allowed());
+    let (waited, ()) = tokio::join!(keyed.acquire("a", 7_200 * SECOND), async {
+        tokio::time::sleep(SECOND).await;
+        keyed.set_quotas(Quota::per_second(10)).unwrap();
+    });
+    assert!(waited.is_ok());
+    assert!(began.elapsed() < 4 * SECOND, "{:?}", began.elapsed());
+}
+
+/// With several limits the wait is that of the one which takes longest.
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_told_of_every_limit() {
+    let limiter = Limiter::new([("second", Quota::per_second(5)), ("hour", Quota::per_hour(5))]).unwrap();
+    assert!(limiter.check_n(5).allowed());
+    let mut first = pin!(limiter.acquire(10_000 * SECOND));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let refused = limiter.acquire(10 * SECOND).await.unwrap_err();
+    assert_eq!(refused.come_back_after(), Some(1_440 * SECOND));
+}
+
+/// What never fits is said at once, and is in nobody's way.
+#[tokio::test(start_paused = true)]
+async fn what_never_fits_does_not_stand_in_line() {
+    let limiter = Limiter::per_second(10).build().unwrap();
+    assert!(limiter.check_n(10).allowed());
+    let mut context = Context::from_waker(Waker::noop());
+    let mut first = pin!(limiter.acquire(10 * SECOND));
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    let mut never = pin!(limiter.acquire_n(u64::MAX / 2, Duration::MAX));
+    let Poll::Ready(Err(rejection)) = never.as_mut().poll(&mut context) else { panic!("it has nothing to wait for") };
+    assert_eq!(rejection.kind(), RejectionKind::NeverFits);
+    assert_eq!(limiter.snapshot().waiting, 1);
+}
+
+/// On a store, too, checks don't take each unit as it drips while a heavy request waits.
+#[tokio::test(start_paused = true)]
+async fn on_a_store_nobody_overtakes_either() {
+    let quota = Quota::per_second(10).burst(10);
+    let store = MemoryRateStore::new(100);
+    let limiter = Arc::new(KeyedLimiter::<str>::builder(quota).name("x").on(store, Outage::Refuse).build().unwrap());
+    assert!(limiter.check_n("a", 10).await.unwrap().allowed());
+    let began = Instant::now();
+    let heavy = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.acquire_n("a", 10, 10 * SECOND).await }
+    });
+    tokio::task::yield_now().await;
+    while !heavy.is_finished() {
+        assert!(!limiter.check("a").await.unwrap().allowed());
+        tokio::time::sleep(millis(50)).await;
+        assert!(began.elapsed() < 2 * SECOND);
+    }
+    assert!(heavy.await.unwrap().is_ok());
+}

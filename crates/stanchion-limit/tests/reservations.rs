@@ -306,3 +306,21 @@ fn threads_that_give_back_never_break_the_bound() {
         assert!(kept > 100 && kept <= most, "{kept} of {most}");
     }
 }
+
+/// Later ones that were given back don't count against an earlier one; nor do other keys' at all.
+#[test]
+fn what_later_ones_gave_back_is_not_held_against_an_earlier_one() {
+    let clock = ManualClock::new();
+    let direct = Limiter::builder(Quota::per_hour(100)).clock(clock.clone()).build().unwrap();
+    let keyed = KeyedLimiter::<u64>::builder(Quota::per_hour(100)).clock(clock.clone()).build().unwrap();
+    let (first, second) = (direct.reserve(50).unwrap(), direct.reserve(50).unwrap());
+    drop(second);
+    assert_eq!(first.keep_only(0).unwrap(), 50);
+    assert_eq!(direct.peek().remaining(), 100);
+
+    let first = keyed.reserve(&0, 100).unwrap();
+    for key in 1..1_000 {
+        drop(keyed.reserve(&key, 100).unwrap());
+    }
+    assert!(first.keep_only(0).unwrap() >= 99);
+}

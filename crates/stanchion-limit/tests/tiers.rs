@@ -142,3 +142,18 @@ fn a_flood_of_keys_is_bounded_and_does_what_was_said() {
         assert!(limiter.check(&5).allowed());
     }
 }
+
+/// As many keys as were said find room, however few or many they are.
+#[test]
+fn max_keys_is_a_promise() {
+    for max_keys in [1, 5, 100, 1_000, 20_000] {
+        let quotas =
+            [("hour", Quota::per_hour(5)), ("log", Quota::per_hour(5).sliding_log()), ("day", Quota::per_day(9))];
+        let limiter =
+            KeyedLimiter::<usize>::builder(quotas).max_keys(max_keys).clock(ManualClock::new()).build().unwrap();
+        assert!((0..max_keys).all(|key| limiter.check(&key).allowed()), "{max_keys}");
+        let refused = (max_keys..3 * max_keys + 9).map(|key| limiter.check(&key)).find(|decision| !decision.allowed());
+        let wait = refused.expect("it is bounded").retry_after().unwrap();
+        assert!(wait <= Duration::from_secs(3_600), "{wait:?}");
+    }
+}
