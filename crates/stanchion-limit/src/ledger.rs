@@ -82,17 +82,24 @@ impl Ledger {
         let mut room = cost;
         // Those that were cut, by their places, of which there are 64 at most.
         let mut cut = 0_u64;
+        let mut all_known = true;
         for (place, limit) in (0..).zip(limits.clone()) {
-            if cost > 0 && !now.given && self.state(limit).is_some_and(|state| state.is_beyond(limit.rule, now)) {
+            let Some(state) = self.state(limit) else {
+                let usage = State::fresh(limit.rule).usage(limit.rule, now, ask, units);
+                room = room.min(usage.room(limit.rule, ask));
+                all_known = false;
+                continue;
+            };
+            room = room.min(state.usage(limit.rule, now, ask, units).room(limit.rule, ask));
+            if cost > 0 && !now.given && state.is_beyond(limit.rule, now) {
                 self.change(limit, now, |state, serial| state.cut(limit.rule, now, serial));
                 cut |= bit(place);
                 room = 0;
             }
-            room = room.min(self.usage(limit, now, ask, units).room(limit.rule, ask));
         }
         let granted = if ask == Ask::UpTo || cost <= room { room } else { 0 };
         if granted > 0 {
-            if !self.has_room_for(limits.clone().map(|limit| limit.id), now.moment) {
+            if !all_known && !self.has_room_for(limits.clone().map(|limit| limit.id), now.moment) {
                 self.turned_away += 1;
                 let rule = limits.map(|limit| limit.rule).next();
                 let rule = rule.expect("a request has a limit");
