@@ -210,9 +210,9 @@ fn the_limit_is_the_last_steps_under_contention() {
             let limiter = &limiter;
             scope.spawn(move || {
                 for _ in 0..20_000 {
-                    // So many units that half of the limit is always in use.
-                    if let Ok(permit) = Permit::try_new(limiter, &Call::new().cost(u64::from(limiter.limit() / 2 + 1)))
-                    {
+                    // So many units that half of the limit is in use, though it has grown since it was read.
+                    let units = u64::from(limiter.limit()) * 3 / 4 + 1;
+                    if let Ok(permit) = Permit::try_new(limiter, &Call::new().cost(units)) {
                         permit.settle(Outcome::Success);
                     }
                 }
