@@ -116,13 +116,14 @@ impl Limiter {
     }
 
     /// Takes one unit, if it is there.
-    #[inline]
+    // Always, and below: a decision is ten words, of which most callers want one.
+    #[inline(always)]
     pub fn check(&self) -> Decision {
         self.check_n(1)
     }
 
     /// Takes `cost` units, or none. A cost of 0 only looks.
-    #[inline]
+    #[inline(always)]
     pub fn check_n(&self, cost: u64) -> Decision {
         let decision = match &self.states {
             States::Bucket { cell, bucket, .. } if self.nobody_waits() => {
@@ -371,7 +372,7 @@ impl Limiter {
     }
 
     /// What needs no waiting.
-    #[inline]
+    #[inline(always)]
     fn acquire_now(&self, units: u64) -> Option<Result<(), Rejection>> {
         if !self.nobody_waits() && units > 0 {
             return None;
