@@ -8,10 +8,12 @@
 //! use std::sync::Arc;
 //! use stanchion_conformance::{rate, rate_laws};
 //! use stanchion_core::ManualClock;
-//! # use stanchion_core::{Answer, Decision, RateRequest, RateStore, StoreError};
+//! # use stanchion_core::{Answer, Decision, RateRequest, RateStore, StoreError, StoreErrorKind};
 //! # struct MyStore; impl MyStore { fn new(_: ManualClock) -> Self { Self } }
 //! # impl RateStore for MyStore {
-//! #     fn decide(&self, _: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> { unimplemented!() }
+//! #     fn decide(&self, _: RateRequest<'_>) -> Answer<'_, Result<Decision, StoreError>> {
+//! #         Answer::Ready(Err(StoreError::new(StoreErrorKind::Unsupported, "a sketch")))
+//! #     }
 //! # }
 //!
 //! async fn subject() -> rate::Subject {

@@ -1,30 +1,32 @@
 //! One limit for everything.
 
 mod builder;
+mod gate;
+#[cfg(feature = "tokio")]
+mod wait;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stanchion_core::{
-    Admission, Ask, BoxFuture, Call, Clock, ConfigError, Decision, Gate, Moment, Name, Outcome, RateLimit, RateRequest,
-    RateRule, Receipt, Rejection, Ticket, TokenBucket,
+    Ask, Clock, ConfigError, Decision, Moment, Name, RateLimit, RateRequest, RateRule, Receipt, TokenBucket,
 };
 
 pub use builder::LimiterBuilder;
+#[cfg(feature = "tokio")]
+pub(crate) use gate::longest;
+pub(crate) use gate::{admission, admitted};
 
 use crate::gcra;
 use crate::ledger::{Asked, Ledger};
-use crate::limit::Limit;
 #[cfg(feature = "tokio")]
-use crate::line::{Line, Wait};
+use crate::line::Line;
 use crate::quota::Quotas;
 use crate::reservation::{Reservation, TakesBack};
 use crate::reservoir::Reservoirs;
 use crate::returns::Returns;
 use crate::state::Now;
 use crate::trace::Reporter;
-#[cfg(feature = "tokio")]
-use stanchion_core::{RejectionKind, Verdict};
 
 /// One limit for everything in this process. By default it is a token bucket, which admits at
 /// most `burst + ⌊W · count / period⌋` units in any window of length `W`; a [`Quota`](crate::Quota) says
@@ -336,76 +338,6 @@ impl Limiter {
     }
 }
 
-#[cfg(feature = "tokio")]
-impl Limiter {
-    /// Takes one unit, and waits for it in line, for `max_wait` at most.
-    ///
-    /// # Errors
-    /// At once if it is known that the wait would be longer, with the time after which to
-    /// come back; after `max_wait` at the latest. [`Saturated`](RejectionKind::Saturated) if the line
-    /// is [full](LimiterBuilder::queue).
-    ///
-    /// # Cancellation
-    /// Dropping the future gives up the place in line. Nothing is taken before it is ready. One that is
-    /// neither polled nor dropped keeps its place, and holds up those behind it.
-    ///
-    /// # Panics
-    /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.
-    pub async fn acquire(&self, max_wait: Duration) -> Result<(), Rejection> {
-        match self.acquire_now(1) {
-            Some(result) => result,
-            None => self.wait_in_line(1, max_wait, RejectionKind::RateLimited).await,
-        }
-    }
-
-    /// The same for `units` at once: nobody overtakes, so that many light requests don't starve a
-    /// heavy one. tokio's timers tick in milliseconds: a quota of more than 1,000 a second
-    /// needs a burst of what falls due in one for its waiters to come to its rate.
-    ///
-    /// # Errors
-    /// As [`acquire`](Self::acquire); and [`NeverFits`](RejectionKind::NeverFits).
-    pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<(), Rejection> {
-        match self.acquire_now(units) {
-            Some(result) => result,
-            None => self.wait_in_line(units, max_wait, RejectionKind::RateLimited).await,
-        }
-    }
-
-    /// What needs no waiting.
-    #[inline(always)]
-    fn acquire_now(&self, units: u64) -> Option<Result<(), Rejection>> {
-        if !self.nobody_waits() && units > 0 {
-            return None;
-        }
-        let decision = self.check_n(units);
-        if decision.allowed() {
-            return Some(Ok(()));
-        }
-        let may_pass = matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull);
-        (!may_pass).then(|| admitted(self.reporter.name(), &decision).map(drop))
-    }
-
-    /// A box, so that those who need not wait don't carry what waiting takes.
-    fn wait_in_line(
-        &self,
-        units: u64,
-        most: Duration,
-        too_long: RejectionKind,
-    ) -> BoxFuture<'_, Result<(), Rejection>> {
-        Box::pin(async move {
-            if let Some(never) = RateRequest::of(b"", units, &self.limits).never_fits() {
-                return admitted(self.reporter.name(), &never).map(drop);
-            }
-            let wait = Wait { name: self.name(), units, most, too_long, queue: self.waiting.1 };
-            let looks = self.looks();
-            let least = |ahead| crate::line::least_wait(&looks, ahead, units);
-            let ask = || async { self.ask(Ask::Exactly, units) };
-            let result = self.line.wait(wait, least, ask).await;
-            result.map(|decision| self.reporter.decided(&decision))
-        })
-    }
-}
-
 impl TakesBack for Limiter {
     fn take_back(&self, _hash: u64, _limits: &[RateLimit], receipt: &Receipt, units: u64) -> u64 {
         let back = match &self.states {
@@ -448,71 +380,4 @@ pub struct LimiterSnapshot {
     pub reset_after: Duration,
     /// How many wait in line.
     pub waiting: usize,
-}
-
-/// Takes the call's cost; the key is not looked at. How the call ends changes nothing. With a
-/// [`max_wait`](LimiterBuilder::max_wait) a call waits in line, but not beyond its deadline.
-impl Gate for Limiter {
-    fn try_admit(&self, call: &Call<'_>) -> Admission {
-        let decision = self.check_n(call.units());
-        #[cfg(feature = "tokio")]
-        if decision.verdict() == Verdict::Refused && !self.waiting.0.is_zero() {
-            return Admission::Wait;
-        }
-        admission(self.reporter.name(), &decision)
-    }
-
-    #[cfg(feature = "tokio")]
-    fn admit<'a>(&'a self, call: &'a Call<'a>) -> BoxFuture<'a, Result<Ticket, Rejection>> {
-        Box::pin(async move {
-            let (most, too_long) = longest(self.waiting.0, call, &self.clock);
-            self.wait_in_line(call.units(), most, too_long).await.map(|()| Ticket::new(0))
-        })
-    }
-
-    fn settle(&self, _ticket: Ticket, _outcome: Outcome, _elapsed: Duration) {}
-}
-
-/// The key is not looked at.
-impl Limit for Limiter {
-    fn try_decide(&self, _key: &[u8], cost: u64) -> Option<Decision> {
-        Some(self.check_n(cost))
-    }
-
-    fn decide<'a>(&'a self, _key: &'a [u8], cost: u64) -> BoxFuture<'a, Decision> {
-        Box::pin(async move { self.check_n(cost) })
-    }
-
-    fn name(&self) -> &str {
-        self.name()
-    }
-}
-
-/// How long a call may wait, and what to say when that is too short.
-#[cfg(feature = "tokio")]
-pub(crate) fn longest(max_wait: Duration, call: &Call<'_>, clock: &Clock) -> (Duration, RejectionKind) {
-    match call.ends_by().map(|end| end - clock.now()) {
-        Some(left) if left < max_wait => (left, RejectionKind::DeadlineTooShort),
-        _ => (max_wait, RejectionKind::RateLimited),
-    }
-}
-
-/// A decision in a gate's words.
-pub(crate) fn admission(name: &Name, decision: &Decision) -> Admission {
-    match admitted(name, decision) {
-        Ok(ticket) => Admission::Admitted(ticket),
-        Err(rejection) => Admission::Rejected(rejection),
-    }
-}
-
-/// The same, as a result.
-pub(crate) fn admitted(name: &Name, decision: &Decision) -> Result<Ticket, Rejection> {
-    let Some(kind) = decision.rejection_kind() else {
-        return Ok(Ticket::new(0));
-    };
-    let rejection = Rejection::new(name, kind);
-    Err(match decision.retry_after() {
-        Some(wait) => rejection.retry_after(wait),
-        None => rejection,
-    })
 }
