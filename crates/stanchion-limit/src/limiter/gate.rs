@@ -10,7 +10,7 @@ use super::Limiter;
 use crate::limit::Limit;
 
 /// Takes the call's cost; the key is not looked at. How the call ends changes nothing. With a
-/// [`max_wait`](LimiterBuilder::max_wait) a call waits in line, but not beyond its deadline.
+/// [`max_wait`](crate::LimiterBuilder::max_wait) a call waits in line, but not beyond its deadline.
 impl Gate for Limiter {
     fn try_admit(&self, call: &Call<'_>) -> Admission {
         let decision = self.check_n(call.units());

@@ -13,7 +13,7 @@ impl Limiter {
     /// # Errors
     /// At once if it is known that the wait would be longer, with the time after which to
     /// come back; after `max_wait` at the latest. [`Saturated`](RejectionKind::Saturated) if the line
-    /// is [full](LimiterBuilder::queue).
+    /// is [full](crate::LimiterBuilder::queue).
     ///
     /// # Cancellation
     /// Dropping the future gives up the place in line. Nothing is taken before it is ready. One that is
