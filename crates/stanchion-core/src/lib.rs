@@ -88,6 +88,7 @@ pub use rate::{
 };
 pub use rejection::{Name, Rejection, RejectionKind};
 pub use store::{
-    Begin, CacheEntry, CacheStore, Claim, Completion, Fence, Fingerprint, FleetView, Idempotency, IdempotencyStore,
-    Lease, LeaseStore, StoreError, StoreErrorKind, TripQuorum, TripReport, TripStore, Version,
+    Begin, CacheStore, Change, ChangeListener, Claim, Completion, Fence, Fingerprint, FleetView, Found, Idempotency,
+    IdempotencyStore, Lease, LeaseStore, NewValue, StoreError, StoreErrorKind, StoredValue, Subscription, TripQuorum,
+    TripReport, TripStore,
 };

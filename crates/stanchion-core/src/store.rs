@@ -11,7 +11,7 @@ mod idempotency;
 mod lease;
 mod trip;
 
-pub use cache::{CacheEntry, CacheStore, Version};
+pub use cache::{CacheStore, Change, ChangeListener, Found, NewValue, StoredValue, Subscription};
 pub use error::{StoreError, StoreErrorKind};
 pub use idempotency::{Begin, Claim, Completion, Fingerprint, Idempotency, IdempotencyStore};
 pub use lease::{Fence, Lease, LeaseStore};
