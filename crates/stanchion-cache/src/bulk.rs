@@ -41,6 +41,9 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     }
 }
 
+#[cfg(feature = "tier")]
+pub(crate) use loading::Each;
+
 #[cfg(feature = "tokio")]
 mod loading {
     use std::collections::HashMap;
@@ -48,7 +51,7 @@ mod loading {
     use super::*;
     use crate::ancestry::Ancestry;
     use crate::cache::Look;
-    use crate::error::LoadError;
+    use crate::error::{Failure, LoadError};
     use crate::load::{Guarded, Passenger};
     use crate::loaded::Loaded;
     use crate::pilot::{Boarded, Pilot};
@@ -56,6 +59,9 @@ mod loading {
 
     /// Rounds of loads, at most, of keys whose load by somebody else came to nothing.
     const ROUNDS: usize = 3;
+
+    /// What a batch brought, by key.
+    pub(crate) type Each<K, V> = Vec<(K, Result<Loaded<V>, Failure>)>;
 
     /// How a key stands.
     enum Place<V, E> {
@@ -102,6 +108,23 @@ mod loading {
             Fut: Future<Output = Result<C, E>> + Send + 'static,
             C: IntoIterator<Item = (K, L)> + Send,
             L: Into<Loaded<V>>,
+            E: Send + Sync + 'static,
+        {
+            self.load_each(keys, |missing| {
+                let batch = load(missing);
+                async move {
+                    let all = |loaded: C| loaded.into_iter().map(|(key, loaded)| (key, Ok(loaded.into()))).collect();
+                    batch.await.map(all)
+                }
+            })
+            .await
+        }
+
+        /// The same with a batch that may fail for some of its keys.
+        pub(crate) async fn load_each<F, Fut, E>(&self, keys: &[K], mut load: F) -> Vec<Result<V, LoadError<E>>>
+        where
+            F: FnMut(Vec<K>) -> Fut,
+            Fut: Future<Output = Result<Each<K, V>, E>> + Send + 'static,
             E: Send + Sync + 'static,
         {
             let asked = self.0.store.tags.now();
@@ -168,12 +191,10 @@ mod loading {
             }
         }
 
-        fn spawn_batch<F, Fut, C, L, E>(&self, missing: Vec<K>, mut pilots: HashMap<K, Pilot<K, V>>, load: &mut F)
+        fn spawn_batch<F, Fut, E>(&self, missing: Vec<K>, mut pilots: HashMap<K, Pilot<K, V>>, load: &mut F)
         where
             F: FnMut(Vec<K>) -> Fut,
-            Fut: Future<Output = Result<C, E>> + Send + 'static,
-            C: IntoIterator<Item = (K, L)> + Send,
-            L: Into<Loaded<V>>,
+            Fut: Future<Output = Result<Each<K, V>, E>> + Send + 'static,
             E: Send + Sync + 'static,
         {
             let ancestry =
@@ -189,7 +210,7 @@ mod loading {
                     Ok(loaded) => {
                         for (key, loaded) in loaded {
                             if let Some(pilot) = pilots.remove(&key) {
-                                pilot.finish(Ok(loaded.into()));
+                                pilot.finish(loaded);
                             }
                         }
                         pilots.into_values().for_each(|pilot| pilot.finish(Ok(Loaded::absent())));

@@ -289,7 +289,10 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     pub(crate) fn record(&self, key: &K, loaded: Loaded<V>, tags: Box<[u64]>, birth: Birth) -> Option<Record<V>> {
         let ttl = match loaded.value {
             Some(_) => loaded.ttl.or(self.config.ttl),
-            None => Some(self.config.negative_ttl?),
+            None => {
+                let most = self.config.negative_ttl?;
+                Some(loaded.ttl.map_or(most, |ttl| ttl.min(most)))
+            }
         };
         if !loaded.is_kept || ttl.is_some_and(|ttl| ttl.is_zero()) {
             return None;
@@ -314,7 +317,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         Some(Record { value: loaded.value, expires, weight, extra })
     }
 
-    fn jittered(&self, ttl: Duration) -> Duration {
+    pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
         let jitter = self.config.ttl_jitter;
         if jitter == 0.0 || ttl == Duration::MAX {
             return ttl;

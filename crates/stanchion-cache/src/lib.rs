@@ -91,6 +91,8 @@ mod stats;
 mod store;
 mod sync;
 mod tags;
+#[cfg(feature = "tier")]
+mod tier;
 mod timer;
 mod trace;
 
@@ -102,6 +104,15 @@ pub use error::{LoadError, OtherError};
 pub use loaded::Loaded;
 pub use policy::Eviction;
 pub use removal::RemovalCause;
+#[cfg(feature = "json")]
+pub use tier::Json;
+#[cfg(feature = "postcard")]
+pub use tier::Postcard;
+#[cfg(feature = "tier")]
+pub use tier::{
+    Codec, CodecError, MemoryCacheStore, Raw, RemoteKey, Shared, Spread, TierConfig, TieredBuilder, TieredCache,
+    TieredSnapshot,
+};
 
 pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Random};
 

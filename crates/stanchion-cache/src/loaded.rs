@@ -31,7 +31,8 @@ impl<V> Loaded<V> {
         Self { value: Some(value), ..Self::absent() }
     }
 
-    /// There is no such thing. It is remembered for the cache's `negative_ttl`.
+    /// There is no such thing. It is remembered for the cache's `negative_ttl`, or for a
+    /// [`ttl`](Self::ttl) that is shorter.
     pub fn absent() -> Self {
         Self { value: None, ttl: None, weight: None, version: 0, tags: Vec::new(), is_kept: true }
     }
