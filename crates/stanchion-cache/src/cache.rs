@@ -314,7 +314,30 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             tags,
             tags_hold_since: birth.tags_since.into(),
         });
-        Some(Record { value: loaded.value, expires, weight, extra })
+        let record = Record { value: loaded.value, expires, weight, extra };
+        #[cfg(feature = "tier")]
+        if let Some(age) = loaded.stale_for {
+            return Some(self.stale_record(record, age, birth));
+        }
+        Some(record)
+    }
+
+    /// A record of what has been stale for so long already, as after a refresh that has failed.
+    #[cfg(feature = "tier")]
+    fn stale_record(&self, mut record: Record<V>, age: Duration, birth: Birth) -> Record<V> {
+        let timer = &self.store.timer;
+        let now = timer.now();
+        record.expires = timer.before(now, age);
+        let extra = record.extra.get_or_insert_with(|| Extra {
+            born: birth.born,
+            load_time: birth.load_time,
+            retry_at: 0,
+            version: 0,
+            tags: Box::default(),
+            tags_hold_since: birth.tags_since.into(),
+        });
+        extra.retry_at = timer.after(now, self.config.failure_throttle);
+        record
     }
 
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {

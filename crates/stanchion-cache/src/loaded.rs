@@ -23,6 +23,9 @@ pub struct Loaded<V> {
     pub(crate) version: u64,
     pub(crate) tags: Vec<Cow<'static, str>>,
     pub(crate) is_kept: bool,
+    /// It has been stale for so long already, and stands in for what couldn't be loaded.
+    #[cfg(feature = "tier")]
+    pub(crate) stale_for: Option<Duration>,
 }
 
 impl<V> Loaded<V> {
@@ -34,7 +37,16 @@ impl<V> Loaded<V> {
     /// There is no such thing. It is remembered for the cache's `negative_ttl`, or for a
     /// [`ttl`](Self::ttl) that is shorter.
     pub fn absent() -> Self {
-        Self { value: None, ttl: None, weight: None, version: 0, tags: Vec::new(), is_kept: true }
+        Self {
+            value: None,
+            ttl: None,
+            weight: None,
+            version: 0,
+            tags: Vec::new(),
+            is_kept: true,
+            #[cfg(feature = "tier")]
+            stale_for: None,
+        }
     }
 
     /// It is fresh for so long, counted from the start of the load. The cache's jitter

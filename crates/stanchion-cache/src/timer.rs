@@ -38,10 +38,20 @@ impl Timer {
 
     /// The time so long after another, at most [`NEVER`].
     pub(crate) fn after(&self, time: u64, wait: Duration) -> u64 {
-        time.saturating_add(match self {
+        time.saturating_add(self.length(wait))
+    }
+
+    /// The time so long before another, at least the beginning.
+    #[cfg(feature = "tier")]
+    pub(crate) fn before(&self, time: u64, wait: Duration) -> u64 {
+        time.saturating_sub(self.length(wait))
+    }
+
+    fn length(&self, wait: Duration) -> u64 {
+        match self {
             Self::Coarse => ticks(wait),
             Self::Exact(_) => u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX),
-        })
+        }
     }
 
     /// The same time as a moment.

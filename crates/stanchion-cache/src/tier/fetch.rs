@@ -29,6 +29,13 @@ pub(super) struct Opened<V> {
     load_time: Duration,
 }
 
+impl<V> Opened<V> {
+    /// Whether it is a value, stale, and not for too long.
+    fn is_stale_for_less_than(&self, window: Duration) -> bool {
+        self.loaded.value.is_some() && self.age.checked_sub(self.fresh_for).is_some_and(|stale| stale < window)
+    }
+}
+
 /// How a key stands in the store.
 pub(super) enum Standing<V> {
     /// To be used as it is.
@@ -270,11 +277,12 @@ where
         stale.loaded.uncached()
     }
 
-    /// A stale value in place of one that can't be loaded, kept for a moment, so that not everybody tries
-    /// at once.
+    /// A stale value in place of one that can't be loaded: kept as what it is, and for the time of
+    /// the throttle nobody tries again.
     pub(super) fn stand_in(&self, stale: Opened<V>) -> Loaded<V> {
         self.remote.counts.stale_served.one();
-        stale.loaded.ttl(self.local.0.config.failure_throttle.min(self.config.max_local_age))
+        let stale_for = Some(stale.age.saturating_sub(stale.fresh_for));
+        Loaded { stale_for, ttl: None, ..stale.loaded }
     }
 
     /// Whether a value that is served should be refreshed, by its whole age.
@@ -288,12 +296,12 @@ where
 
     /// Whether a stale value is served while it is loaded.
     pub(super) fn revalidates(&self, stale: &Opened<V>) -> bool {
-        stale.loaded.value.is_some() && stale.age.saturating_sub(stale.fresh_for) < self.ladder.stale_while_revalidate
+        stale.is_stale_for_less_than(self.ladder.stale_while_revalidate)
     }
 
     /// Whether a value is served if it can't be loaded.
     pub(super) fn covers_errors(&self, stale: &Opened<V>) -> bool {
-        stale.loaded.value.is_some() && stale.age.saturating_sub(stale.fresh_for) < self.ladder.stale_if_error
+        stale.is_stale_for_less_than(self.ladder.stale_if_error)
     }
 
     pub(super) fn patience(&self) -> Patience {
