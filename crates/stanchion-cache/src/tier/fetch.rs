@@ -78,8 +78,7 @@ where
                 Standing::Leads { fence, stale } => {
                     let lease = HeldLease::new(&self, &key, fence);
                     return match stale {
-                        // A refresh is in the background already.
-                        Some(stale) if !is_refresh && self.revalidates(&stale) => {
+                        Some(stale) if self.revalidates(&stale) => {
                             self.clone().load_behind(lease, key, load);
                             Ok(self.stale(stale))
                         }

@@ -170,3 +170,28 @@ async fn what_may_have_been_missed_is_forgotten() {
     stanchion_core::CacheStore::invalidate(&store, b"not 8 bytes").ready().unwrap().unwrap();
     assert_eq!((cache.local().len(), cache.snapshot().flushes), (0, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_invalidation_has_overtaken_is_not_put_into_the_store() {
+    let store = MemoryCacheStore::new();
+    let ((one, flaky), (other, _)) = (instance(&store), instance(&store));
+    for (what, tag) in [("key", "t"), ("tag", "t")] {
+        let loading = tokio::spawn({
+            let cache = one.clone();
+            let load = move || async move {
+                tokio::time::sleep(secs(1)).await;
+                Ok::<_, String>(stanchion_cache::Loaded::new(b"old".to_vec()).tag(tag))
+            };
+            async move { cache.get_or_load(&7, load).await }
+        });
+        // Lost a moment before the value is there, so that nothing is sent again before it is.
+        tokio::time::sleep(millis(999)).await;
+        flaky.set(Line::Cut);
+        let spread = if what == "key" { one.invalidate(&7).await } else { one.invalidate_tag("t").await };
+        assert_eq!(spread, Spread::Pending);
+        flaky.set(Line::Well);
+        assert_eq!(loading.await.unwrap().unwrap(), b"old");
+        assert_eq!((one.snapshot().pending, other.get(&7).await, one.get(&7).await), (1, None, None), "{what}");
+        tokio::time::sleep(secs(1)).await;
+    }
+}

@@ -176,3 +176,36 @@ async fn a_caller_that_leaves_does_not_stop_the_load() {
         assert_eq!(one.local().get(&7).unwrap(), value, "{leaves_after}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_loaded_while_a_value_is_inserted_is_not_seen_after_it() {
+    let store = MemoryCacheStore::new();
+    let (cache, flaky) = instance(&store);
+    flaky.delay(millis(100));
+    let origin = Origin::default();
+    let inserting = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.insert(7, b"new".to_vec()).await }
+    });
+    tokio::time::sleep(millis(10)).await;
+    assert_eq!(cache.get_or_load(&7, origin.load_in(millis(10))).await.unwrap(), b"1");
+    assert_eq!(inserting.await.unwrap(), Spread::Everywhere);
+    assert_eq!(cache.get(&7).await.unwrap(), b"new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hears_nothing_keeps_no_value_that_the_store_has_refused() {
+    let store = MemoryCacheStore::new();
+    let (builder, flaky) = over(&store);
+    flaky.deafen();
+    let (deaf, (other, _)) = (builder.build().unwrap(), instance(&store));
+    let origin = Origin::default();
+    let loading = tokio::spawn({
+        let (cache, load) = (deaf.clone(), origin.load());
+        async move { cache.get_or_load(&7, load).await }
+    });
+    tokio::time::sleep(millis(500)).await;
+    other.invalidate(&7).await;
+    assert_eq!(loading.await.unwrap().unwrap(), b"1");
+    assert_eq!((deaf.snapshot().fenced, deaf.get(&7).await), (1, None));
+}
