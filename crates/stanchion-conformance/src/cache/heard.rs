@@ -51,19 +51,21 @@ impl Heard {
         tokio::time::timeout(PATIENCE, self.told.recv()).await.expect("a change is told")
     }
 
-    /// Waits for all of these, in any order, and nothing else; or for the word that it may have missed them.
+    /// Waits for all of these, in any order, among others; or for the word that it may have missed them.
     pub(super) async fn all(&mut self, expected: &[Told]) {
+        self.all_and_never(expected, &[]).await;
+    }
+
+    /// The same, and none of the others on the way.
+    pub(super) async fn all_and_never(&mut self, expected: &[Told], never: &[Told]) {
         let mut missing = expected.to_vec();
         while !missing.is_empty() {
-            match self.next().await.expect("a subscription lasts") {
-                Told::Interrupted => {
-                    while self.next().await != Some(Told::Resumed) {}
-                    return;
-                }
-                told => {
-                    assert!(expected.contains(&told), "{told:?} was told, and {missing:?} was to be");
-                    missing.retain(|change| *change != told);
-                }
+            let told = self.next().await.expect("a subscription lasts");
+            assert!(!never.contains(&told), "{told:?} was told");
+            missing.retain(|change| *change != told);
+            if told == Told::Interrupted {
+                while self.next().await != Some(Told::Resumed) {}
+                return;
             }
         }
     }

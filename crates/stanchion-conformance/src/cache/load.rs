@@ -109,6 +109,6 @@ pub async fn an_invalidated_tag_voids_the_loads_that_bear_it(subject: &Subject) 
         }
         assert_eq!(there, [false, true, true, true]);
         // The load is over: whoever comes next needn't wait for its lease to end.
-        assert!(other.lease(&[key, 0]).await > next);
+        assert!(other.lease(&[key, 0]).await > fences[0]);
     }
 }

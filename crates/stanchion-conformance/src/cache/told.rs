@@ -23,9 +23,11 @@ pub async fn others_are_told_and_not_oneself(subject: &Subject) {
     assert!(one.put(b"loaded", fence, value(b"v", &[])).await);
     two.invalidate_tag("end").await;
     stranger.invalidate_tag("strange").await;
-    for heard in [&mut by_one, &mut by_three] {
-        heard.all(&[Told::Tag("end".to_owned())]).await;
-    }
+    let end = [Told::Tag("end".to_owned())];
+    let mut never = own.to_vec();
+    never.push(Told::Key(b"loaded".to_vec()));
+    by_one.all_and_never(&end, &never).await;
+    by_three.all(&end).await;
     for key in any_bytes() {
         two.invalidate(&key).await;
         two.invalidate_tag(&String::from_utf8_lossy(&key)).await;
@@ -33,7 +35,8 @@ pub async fn others_are_told_and_not_oneself(subject: &Subject) {
     }
     let last = subject.store("told-stranger");
     last.invalidate_tag("end").await;
-    by_stranger.all(&[Told::Tag("end".to_owned())]).await;
+    never.push(Told::Tag("strange".to_owned()));
+    by_stranger.all_and_never(&end, &never).await;
 }
 
 /// And what is changed afterwards is told to the others only.
