@@ -14,19 +14,19 @@ local mark, ahead
 if ARGV[3] == '0' then
   mark = next_mark()
   ahead = mark - now
-  call('DEL', LEASE)
 else
   mark, ahead = standing()
   if mark ~= ARGV[3] then
     return 0
   end
   mark = tonumber(mark)
-  call('DEL', LEASE)
   if void(tags, mark) then
+    call('DEL', LEASE)
     return 0
   end
 end
 
+-- Whatever needs room comes first: without it nothing is changed.
 local left = mark - ahead + keep - now
 if left > 0 then
   local head = format('%d:%d:%d:%d:%d:%d:', mark, ahead, fresh, keep, #tags, #bytes)
@@ -36,6 +36,7 @@ if left > 0 then
 else
   call('DEL', ENTRY)
 end
+call('DEL', LEASE)
 if ARGV[3] == '0' then
   call('PUBLISH', ARGV[8], ARGV[9])
 end
