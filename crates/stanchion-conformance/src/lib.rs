@@ -1,7 +1,7 @@
 //! The laws of Stanchion's stores, for the tests of whoever writes a backend.
 //!
-//! Each law is a function that panics where the law is broken. [`rate_laws!`] and
-//! [`trip_laws!`] make a test of each, named after it. They need tokio among your
+//! Each law is a function that panics where the law is broken. [`rate_laws!`], [`trip_laws!`]
+//! and [`cache_laws!`] make a test of each, named after it. They need tokio among your
 //! dev-dependencies, with the features `macros` and `rt-multi-thread`.
 //!
 //! ```
@@ -30,6 +30,7 @@
 //! virtual time, for gates that must find out what it can bear.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod cache;
 mod oracle;
 pub mod rate;
 #[cfg(feature = "redis-server")]

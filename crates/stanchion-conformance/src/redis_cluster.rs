@@ -199,6 +199,8 @@ impl RedisCluster {
                 let said = cluster.nodes[node].command(&["CLUSTER", "INFO"]);
                 let known = format!("cluster_known_nodes:{number}\r\n");
                 said.contains("cluster_state:ok") && said.contains(&known) && said.contains("cluster_slots_ok:16384")
+                    // What is published before a node has a link to another is not passed on to it.
+                    && cluster.nodes_known_to(node).lines().filter(|line| line.contains(" connected")).count() == number
             })
         });
         cluster

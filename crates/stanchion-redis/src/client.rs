@@ -51,6 +51,13 @@ impl<C> Client<C> {
     }
 }
 
+impl<C: ConnectionLike + Clone> Client<C> {
+    /// The number of the database that it is connected to.
+    pub(crate) fn database(&self) -> i64 {
+        self.link.current().0.get_db()
+    }
+}
+
 impl<C: ConnectionLike + Clone + Send + Sync> Client<C> {
     pub(crate) async fn ask<T: FromRedisValue>(&self, script: &Script, call: Call) -> Result<T, StoreError> {
         let (connection, number) = self.link.current();

@@ -11,7 +11,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Serv
 use stanchion_core::StoreError;
 
 use crate::link::{Link, PROBATION, must_be_in_a_runtime, unusable};
-use crate::{RedisRateStore, RedisTripStore};
+use crate::{RedisCacheStore, RedisRateStore, RedisTripStore};
 
 /// A connection to all nodes of a cluster, as
 /// [`RedisRateStore::connect_cluster`](crate::RedisRateStore::connect_cluster) makes it.
@@ -86,6 +86,22 @@ impl RedisTripStore<Cluster> {
     /// As there.
     pub fn connect_cluster(urls: &[&str]) -> Result<Self, StoreError> {
         Link::connect_cluster(urls).map(Self::on)
+    }
+}
+
+impl RedisCacheStore<Cluster> {
+    /// The cache `name` on the cluster of which some nodes are at `urls`, spread over 64 [slots](Self::slots); see
+    /// [`RedisRateStore::connect_cluster`]. Subscriptions are at one of `urls`, and at another one when it is gone.
+    ///
+    /// While a slot is moved, keys of it of which something is known, but not everything, are answered `TRYAGAIN`:
+    /// that is an outage of these keys, for as long as their slot is on its way.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_cluster(urls: &[&str], name: &str) -> Result<Self, StoreError> {
+        let link = Link::connect_cluster(urls)?;
+        let nodes: Result<_, _> = urls.iter().map(|url| redis::Client::open(*url).map_err(unusable)).collect();
+        Ok(Self::on(link, nodes?, name, 64))
     }
 }
 

@@ -39,6 +39,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::panic, clippy::unwrap_used)]
 
+mod cache;
 mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -49,6 +50,7 @@ mod rate;
 mod script;
 mod trip;
 
+pub use cache::RedisCacheStore;
 #[cfg(feature = "cluster")]
 pub use cluster::Cluster;
 pub use error::classify;

@@ -179,7 +179,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RateStore for RedisRateStore<C> {
         let Some(returned) = Returned::of(&request, receipt, units).filter(|_| units > 0) else {
             return Answer::Ready(Ok(0));
         };
-        let call = Call { keys: self.keys(&request), arguments: returned.arguments(self.client.time()) };
+        let call = Call::new(self.keys(&request), returned.arguments(self.client.time()));
         Answer::later(async move {
             let reply: Vec<i64> = self.ask(&GIVE_BACK, call).await?;
             returned.units(&reply).ok_or_else(|| garbled(&reply))
@@ -195,7 +195,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> RedisRateStore<C> {
             arguments.extend(injected);
         }
         Answer::later(async move {
-            let reply: i64 = self.ask(&ONE, Call { keys, arguments }).await?;
+            let reply: i64 = self.ask(&ONE, Call::new(keys, arguments)).await?;
             one.decision(reply).ok_or_else(|| garbled(&reply))
         })
     }
@@ -217,7 +217,7 @@ impl<C> RedisRateStore<C> {
     fn asked(&self, request: &RateRequest<'_>, nonce: i64) -> (Asked, Call) {
         let asked = Asked::of(request, nonce != 0);
         let arguments = asked.arguments(self.client.time(), nonce);
-        (asked, Call { keys: self.keys(request), arguments })
+        (asked, Call::new(self.keys(request), arguments))
     }
 
     fn keys(&self, request: &RateRequest<'_>) -> Vec<Vec<u8>> {

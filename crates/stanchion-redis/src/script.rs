@@ -22,6 +22,8 @@ pub(crate) struct Script {
 pub(crate) struct Call {
     pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) arguments: Vec<i64>,
+    /// The arguments that come after those.
+    pub(crate) bytes: Vec<Vec<u8>>,
 }
 
 impl Script {
@@ -59,6 +61,11 @@ impl Script {
 }
 
 impl Call {
+    /// A call with numbers as its arguments.
+    pub(crate) const fn new(keys: Vec<Vec<u8>>, arguments: Vec<i64>) -> Self {
+        Self { keys, arguments, bytes: Vec::new() }
+    }
+
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(self.keys.len());
@@ -67,6 +74,9 @@ impl Call {
         }
         for argument in &self.arguments {
             command.arg(*argument);
+        }
+        for argument in &self.bytes {
+            command.arg(argument.as_slice());
         }
         command
     }

@@ -94,7 +94,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> TripStore for RedisTripStore<C> {
             i64::from(quorum.rate()),
             i64::from(quorum.failures()),
         ]);
-        let call = Call { keys: vec![self.client.prefix.key("trip", report.name, "fleet")], arguments };
+        let call = Call::new(vec![self.client.prefix.key("trip", report.name, "fleet")], arguments);
         Answer::later(async move {
             let reply: Vec<i64> = self.client.ask(&REPORT, call).await?;
             view(&reply).ok_or_else(|| {

@@ -1,14 +1,14 @@
-//! The laws of both stores, on a real cluster of three masters.
+//! The laws of all stores, on a real cluster of three masters.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_conformance::{RedisCluster, rate, rate_laws, trip, trip_laws};
+use stanchion_conformance::{RedisCluster, cache, cache_laws, rate, rate_laws, trip, trip_laws};
 use stanchion_core::{
-    Answer, Decision, FleetView, ManualClock, Moment, RateRequest, RateStore, Receipt, StoreError, TripReport,
-    TripStore,
+    Answer, CacheStore, Decision, FleetView, ManualClock, Moment, RateRequest, RateStore, Receipt, StoreError,
+    TripReport, TripStore,
 };
-use stanchion_redis::{Cluster, RedisRateStore, RedisTripStore};
+use stanchion_redis::{Cluster, RedisCacheStore, RedisRateStore, RedisTripStore};
 
 /// A store with its cluster, which ends with the last law that holds it.
 struct Held<S> {
@@ -58,6 +58,23 @@ async fn trips() -> trip::Subject {
     let (clock, (store, cluster)) = (clock(), on_the_cluster(RedisTripStore::connect_cluster));
     let store = store.deadline(Duration::from_secs(20)).clock(clock.clone());
     trip::Subject { store: Arc::new(Held { store, _cluster: cluster }), clock }
+}
+
+async fn caches() -> cache::Subject {
+    let clock = clock();
+    let (cluster, of_stores) = (RedisCluster::shared(), clock.clone());
+    let open = move |name: &str| -> Arc<dyn CacheStore> {
+        let urls = cluster.urls();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        let store = RedisCacheStore::connect_cluster(&urls, name).unwrap();
+        Arc::new(store.deadline(Duration::from_secs(20)).clock(of_stores.clone()))
+    };
+    cache::Subject { open: Arc::new(open), clock }
+}
+
+mod cache_store {
+    use super::{cache_laws, caches};
+    cache_laws!(caches);
 }
 
 mod rate_store {
