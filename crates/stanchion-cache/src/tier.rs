@@ -102,6 +102,12 @@ pub use spread::Spread;
 ///
 /// Settings of refreshes count by the value's whole age, in whatever tier.
 ///
+/// # How stale
+/// While all is well: not at all on the instance that made the change, and for the time of a message on the
+/// others. While messages are lost: for `max_local_age`. When the store was away and has come back with what it
+/// had: for `max_local_age`, counted from when the lost invalidations have arrived, for which they are sent at least
+/// once a second.
+///
 /// # What can be lost
 /// Invalidations that the store couldn't be told of are remembered in this process: if it dies before
 /// the store is back, the store keeps the older value until its time to live is over. An `insert`

@@ -52,11 +52,34 @@ impl Remote {
             self.counts.refused.one();
             return None;
         };
-        let answer = match question(&*self.store) {
+        let answer = self.in_time(question).await;
+        let (outcome, answer) = self.judge(answer);
+        permit.settle(outcome);
+        answer
+    }
+
+    /// The same past the breaker: for what must arrive as soon as it can, asked by one task with
+    /// pauses of its own.
+    pub(super) async fn insist<'a, T>(
+        &'a self,
+        question: impl FnOnce(&'a dyn CacheStore) -> Answer<'a, Result<T, StoreError>>,
+    ) -> Option<T> {
+        let answer = self.in_time(question).await;
+        self.judge(answer).1
+    }
+
+    async fn in_time<'a, T>(
+        &'a self,
+        question: impl FnOnce(&'a dyn CacheStore) -> Answer<'a, Result<T, StoreError>>,
+    ) -> Option<Result<T, StoreError>> {
+        match question(&*self.store) {
             Answer::Ready(answer) => Some(answer),
             Answer::Later(answer) => tokio::time::timeout(self.timeout, answer).await.ok(),
-        };
-        let (outcome, answer) = match answer {
+        }
+    }
+
+    fn judge<T>(&self, answer: Option<Result<T, StoreError>>) -> (Outcome, Option<T>) {
+        match answer {
             None => {
                 self.counts.timed_out.one();
                 (Outcome::TimedOut, None)
@@ -66,9 +89,7 @@ impl Remote {
                 (error.outcome(), None)
             }
             Some(Ok(answer)) => (Outcome::Success, Some(answer)),
-        };
-        permit.settle(outcome);
-        answer
+        }
     }
 
     pub(super) async fn acquire(&self, key: &[u8], lease: Duration) -> Option<Lease> {

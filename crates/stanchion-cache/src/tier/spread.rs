@@ -25,7 +25,7 @@ pub enum Spread {
 /// What was lost is sent again in portions of this size.
 const PORTION: usize = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl<K, V> Inner<K, V>
 where
@@ -90,7 +90,7 @@ where
     async fn send_again(&self, what: What, number: u64) -> bool {
         let has_arrived = self
             .remote
-            .ask(|store| match &what {
+            .insist(|store| match &what {
                 What::Key(key) => store.invalidate(key),
                 What::Tag(tag) => store.invalidate_tag(tag),
                 What::All => store.clear(),
