@@ -45,6 +45,11 @@
 //! # What a loader may say
 //! A plain value, an `Option` of one, or a [`Loaded`] with a time to live, tags, a weight, a version.
 //!
+//! # Many instances
+//! With the feature `tier`, [`CacheBuilder`]`::over(store, codec)` puts the cache in front of a store that all
+//! instances of a service share, Redis for one: one load among all of them, changes that reach all of them, and no error when
+//! the store is gone. See `TieredCache`.
+//!
 //! # What it costs
 //! A hit is a hash, a shared lock and a clone of the value; with a time to live, a reading of the
 //! system's coarse clock. An entry of two numbers takes at most 64 bytes, itself and its part of the index, the
@@ -59,8 +64,11 @@
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it, to measure loads |
 //! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`: loads are tasks, and end by tokio's timer |
+//! | `tier` | `TieredCache`: a cache in memory over a store that all instances share, and `MemoryCacheStore` |
+//! | `json`, `postcard` | the codecs `Json` and `Postcard` for the store's values |
+//! | `lz4` | `compress_above`, for large ones |
 //! | `serde` | [`CacheConfig`] as configuration, snapshots as data |
-//! | `tracing` | WARN for each load that fails, DEBUG for each that was invalidated meanwhile |
+//! | `tracing` | WARN for each load that fails and each change that the store can't be told of, INFO when it was told after all, DEBUG for each load that was invalidated meanwhile |
 //! | `metrics` | counters `stanchion_cache_loads_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
 //! | `test-util` | caches follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]

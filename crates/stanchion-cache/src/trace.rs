@@ -71,4 +71,18 @@ impl Reporter {
         }
         let _ = (reason, took, is_covered);
     }
+
+    /// A change couldn't be told to the store.
+    #[cfg(feature = "tier")]
+    pub(crate) fn pending(&self) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(cache = self.name.as_str(), "the store can't be told of a change: it will be, when it answers");
+    }
+
+    /// A change that the store couldn't be told of has arrived.
+    #[cfg(feature = "tier")]
+    pub(crate) fn resent(&self) {
+        #[cfg(feature = "tracing")]
+        tracing::info!(cache = self.name.as_str(), "the store was told of a change that was pending");
+    }
 }

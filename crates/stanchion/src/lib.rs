@@ -9,6 +9,7 @@
 //! | always | [`core`] | `stanchion-core` | the words: outcomes, gates, decisions, clocks, store traits |
 //! | `breaker` (default) | `breaker` | `stanchion-breaker` | circuit breakers, for one thing, for each key, for a fleet |
 //! | `cache` (default) | `cache` | `stanchion-cache` | a cache: one load however many ask, one hard budget, a freshness ladder, tags |
+//! | `cache-tier` | `cache` | | the same in front of a store that all instances share |
 //! | `limit` (default) | `limit` | `stanchion-limit` | rate limiters with a stated bound, direct and keyed; concurrency limits: bulkhead, adaptive, shedding |
 //! | `retry` (default) | `retry` | `stanchion-retry` | retry, hedge, timeout, fallback; budgets |
 //! | `pipeline` (default) | `pipeline` | `stanchion-pipeline` | all policies of a call as one plain value |

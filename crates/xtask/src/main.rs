@@ -155,7 +155,19 @@ fn test(arguments: &[String]) -> Outcome {
 
 fn examples() -> Outcome {
     redis::provide()?;
-    for example in ["limiter", "limiter_redis", "breaker", "retry", "pipeline", "hedge", "batch", "adaptive", "cache"] {
+    let names = [
+        "limiter",
+        "limiter_redis",
+        "breaker",
+        "retry",
+        "pipeline",
+        "hedge",
+        "batch",
+        "adaptive",
+        "cache",
+        "cache_redis",
+    ];
+    for example in names {
         cargo(&["run", "--quiet", "--example", example])?;
     }
     cargo(&["run", "--quiet", "--example", "gateway", "--", "--seconds", "2", "--json", "target/gateway.json"])

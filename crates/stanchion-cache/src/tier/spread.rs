@@ -99,6 +99,7 @@ where
             .is_some();
         if has_arrived {
             self.remote.counts.resent.one();
+            self.local.0.reporter.resent();
             self.pending.arrived(&what, number);
         } else {
             self.pending.lost(what);
@@ -144,6 +145,7 @@ where
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
             self.inner.pending.lost(what);
+            self.inner.local.0.reporter.pending();
             self.inner.resend();
         }
     }
