@@ -1,10 +1,14 @@
 //! Waiting for what is not there yet.
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use stanchion_core::{Ask, BoxFuture, RateRequest, Rejection, RejectionKind, Verdict};
 
-use super::{Limiter, admitted};
+use super::{Limiter, States, admitted};
+use crate::cell::Taken;
 use crate::line::{Wait, least_wait};
 
 impl Limiter {
@@ -26,11 +30,9 @@ impl Limiter {
     ///
     /// # Panics
     /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.
-    pub async fn acquire(&self, max_wait: Duration) -> Result<(), Rejection> {
-        match self.acquire_now(1) {
-            Some(result) => result,
-            None => self.wait_in_line(1, max_wait, RejectionKind::RateLimited).await,
-        }
+    #[inline]
+    pub fn acquire(&self, max_wait: Duration) -> Acquire<'_> {
+        self.acquire_n(1, max_wait)
     }
 
     /// The same for `units` at once: nobody overtakes, so that many light requests don't starve a
@@ -38,25 +40,23 @@ impl Limiter {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); and [`NeverFits`](RejectionKind::NeverFits).
-    pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<(), Rejection> {
-        match self.acquire_now(units) {
-            Some(result) => result,
-            None => self.wait_in_line(units, max_wait, RejectionKind::RateLimited).await,
-        }
+    #[inline]
+    pub fn acquire_n(&self, units: u64, max_wait: Duration) -> Acquire<'_> {
+        Acquire { limiter: self, units, max_wait, stage: Stage::New }
     }
 
-    /// What needs no waiting.
-    #[inline(always)]
-    fn acquire_now(&self, units: u64) -> Option<Result<(), Rejection>> {
-        if !self.nobody_waits() && units > 0 {
-            return None;
+    /// What needs no waiting; `refused`, if that has been found out.
+    fn without_waiting(&self, units: u64, refused: Option<Taken>) -> Option<Result<(), Rejection>> {
+        let decision = match (&self.states, refused) {
+            (States::Bucket { bucket, .. }, Some(refused)) => refused.decision(bucket, units),
+            _ if self.nobody_waits() || units == 0 => self.check_n(units),
+            // Others are ahead.
+            _ => return None,
+        };
+        match decision.verdict() {
+            Verdict::Refused | Verdict::KeysFull => None,
+            _ => Some(admitted(self.reporter.name(), &decision).map(drop)),
         }
-        let decision = self.check_n(units);
-        if decision.allowed() {
-            return Some(Ok(()));
-        }
-        let may_pass = matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull);
-        (!may_pass).then(|| admitted(self.reporter.name(), &decision).map(drop))
     }
 
     /// A box, so that those who need not wait don't carry what waiting takes.
@@ -76,6 +76,81 @@ impl Limiter {
             let ask = || async { self.ask(Ask::Exactly, units) };
             let result = self.line.wait(wait, least, ask).await;
             result.map(|decision| self.reporter.decided(&decision))
+        })
+    }
+}
+
+/// What [`Limiter::acquire`] and [`Limiter::acquire_n`] return: ready with the units, or with the
+/// refusal.
+///
+/// Nothing is done before it is first polled. Where the units are there it is ready at once, and
+/// nothing is allocated; a place in line is a box.
+#[derive(Debug)]
+#[must_use = "nothing is taken before it is awaited"]
+pub struct Acquire<'a> {
+    limiter: &'a Limiter,
+    units: u64,
+    max_wait: Duration,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    New,
+    InLine(BoxFuture<'a, Result<(), Rejection>>),
+    Done,
+}
+
+impl Future for Acquire<'_> {
+    type Output = Result<(), Rejection>;
+
+    /// # Panics
+    /// When it was ready before.
+    // By hand, and always inlined: a result is six words, of which most callers want one, and
+    // where the units are there the others aren't written, nor copied from one await to the next.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let taken = match self.stage {
+            Stage::New => self.limiter.take_at_once(self.units),
+            _ => None,
+        };
+        if taken.is_some_and(|taken| taken.allowed()) {
+            self.stage = Stage::Done;
+            return Poll::Ready(Ok(()));
+        }
+        self.get_mut().poll_in_line(taken, context)
+    }
+}
+
+impl Acquire<'_> {
+    /// What comes after a refusal, and where a bucket isn't all that there is to ask.
+    #[inline(never)]
+    fn poll_in_line(&mut self, refused: Option<Taken>, context: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let place = match &mut self.stage {
+            Stage::InLine(place) => place,
+            Stage::New => {
+                if let Some(result) = self.limiter.without_waiting(self.units, refused) {
+                    self.stage = Stage::Done;
+                    return Poll::Ready(result);
+                }
+                let place = self.limiter.wait_in_line(self.units, self.max_wait, RejectionKind::RateLimited);
+                self.stage = Stage::InLine(place);
+                return self.poll_in_line(None, context);
+            }
+            #[allow(clippy::panic, reason = "as an `async` block does: it is no input, but a caller's mistake")]
+            Stage::Done => panic!("`Acquire` polled after it was ready"),
+        };
+        let result = ready!(place.as_mut().poll(context));
+        self.stage = Stage::Done;
+        Poll::Ready(result)
+    }
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "New",
+            Self::InLine(_) => "InLine",
+            Self::Done => "Done",
         })
     }
 }
