@@ -94,7 +94,8 @@ pub(super) fn governor_three_times() -> Run {
 pub(super) fn acquire() -> Run {
     let limiter = Limiter::per_second(1_000_000_000).build().expect("a valid quota");
     runs::polled(async move || {
-        assert!(black_box(limiter.acquire(Duration::ZERO).await).is_ok());
+        // What a caller's `?` looks at; theirs has nothing to look at.
+        black_box(limiter.acquire(Duration::ZERO).await.is_ok());
     })
 }
 
@@ -108,6 +109,6 @@ pub(super) fn leaky_bucket_acquire() -> Run {
         .fair(false)
         .build();
     runs::polled(async move || {
-        limiter.acquire_one().await;
+        black_box(limiter.acquire_one().await);
     })
 }

@@ -5,10 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use stanchion_core::{Ask, BoxFuture, RateRequest, Rejection, RejectionKind, Verdict};
+use stanchion_core::{Ask, BoxFuture, RateRequest, Rejection, RejectionKind};
 
-use super::{Limiter, States, admitted};
-use crate::cell::Taken;
+use super::{Limiter, admitted};
 use crate::line::{Wait, least_wait};
 
 impl Limiter {
@@ -43,20 +42,6 @@ impl Limiter {
     #[inline]
     pub fn acquire_n(&self, units: u64, max_wait: Duration) -> Acquire<'_> {
         Acquire { limiter: self, units, max_wait, stage: Stage::New }
-    }
-
-    /// What needs no waiting; `refused`, if that has been found out.
-    fn without_waiting(&self, units: u64, refused: Option<Taken>) -> Option<Result<(), Rejection>> {
-        let decision = match (&self.states, refused) {
-            (States::Bucket { bucket, .. }, Some(refused)) => refused.decision(bucket, units),
-            _ if self.nobody_waits() || units == 0 => self.check_n(units),
-            // Others are ahead.
-            _ => return None,
-        };
-        match decision.verdict() {
-            Verdict::Refused | Verdict::KeysFull => None,
-            _ => Some(admitted(self.reporter.name(), &decision).map(drop)),
-        }
     }
 
     /// A box, so that those who need not wait don't carry what waiting takes.
@@ -117,27 +102,27 @@ impl Future for Acquire<'_> {
             self.stage = Stage::Done;
             return Poll::Ready(Ok(()));
         }
-        self.get_mut().poll_in_line(taken, context)
+        self.get_mut().poll_in_line(taken.is_some(), context)
     }
 }
 
 impl Acquire<'_> {
     /// What comes after a refusal, and where a bucket isn't all that there is to ask.
     #[inline(never)]
-    fn poll_in_line(&mut self, refused: Option<Taken>, context: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let place = match &mut self.stage {
-            Stage::InLine(place) => place,
-            Stage::New => {
-                if let Some(result) = self.limiter.without_waiting(self.units, refused) {
-                    self.stage = Stage::Done;
-                    return Poll::Ready(result);
-                }
-                let place = self.limiter.wait_in_line(self.units, self.max_wait, RejectionKind::RateLimited);
-                self.stage = Stage::InLine(place);
-                return self.poll_in_line(None, context);
+    #[allow(clippy::panic, reason = "as an `async` block does: it is no input, but a mistake of who polls")]
+    fn poll_in_line(&mut self, is_refused: bool, context: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        if let Stage::New = self.stage {
+            let (limiter, units) = (self.limiter, self.units);
+            // Where others are ahead nothing is asked for yet.
+            if !is_refused && (limiter.nobody_waits() || units == 0) && limiter.check_n(units).allowed() {
+                self.stage = Stage::Done;
+                return Poll::Ready(Ok(()));
             }
-            #[allow(clippy::panic, reason = "as an `async` block does: it is no input, but a caller's mistake")]
-            Stage::Done => panic!("`Acquire` polled after it was ready"),
+            self.stage = Stage::InLine(limiter.wait_in_line(units, self.max_wait, RejectionKind::RateLimited));
+        }
+        let Stage::InLine(place) = &mut self.stage else {
+            // Else it would take once more what has been handed out.
+            panic!("`Acquire` polled after it was ready")
         };
         let result = ready!(place.as_mut().poll(context));
         self.stage = Stage::Done;
