@@ -157,6 +157,9 @@ mod tests {
         assert!(take(100 * SECOND, 100 * SECOND) && take(100 * SECOND, 100 * SECOND));
         // Read long ago, by a thread that was held up since.
         assert!(!take(50 * SECOND, 100 * SECOND));
+        // The same of one that can't read again: nothing is cut, and the wait is that to its reading.
+        let refused = cell.take(&bucket(), 50 * SECOND, SECOND, || None);
+        assert_eq!(refused, Taken::Refused { debt: 52 * SECOND });
         assert!(!take(100 * SECOND, 100 * SECOND));
         // Held up for less: its second reading shows that a token is there.
         assert!(take(50 * SECOND, 101 * SECOND));
@@ -167,7 +170,9 @@ mod tests {
         let cell = TatCell::full(0);
         let take = |now| cell.take(&bucket(), now, SECOND, || Some(now)).allowed();
         assert!(take(100 * SECOND) && take(100 * SECOND));
-        assert!(!take(50 * SECOND) && !take(51 * SECOND - 1));
+        let cut = cell.take(&bucket(), 50 * SECOND, SECOND, || Some(50 * SECOND));
+        assert_eq!(cut, Taken::Refused { debt: bucket().capacity() });
+        assert!(!take(51 * SECOND - 1));
         assert!(take(51 * SECOND));
     }
 }
