@@ -141,6 +141,7 @@ impl Taken {
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests {
     use super::*;
+    use stanchion_core::Verdict;
     use std::time::Duration;
 
     /// Two tokens, one each second.
@@ -174,5 +175,18 @@ mod tests {
         assert_eq!(cut, Taken::Refused { debt: bucket().capacity() });
         assert!(!take(51 * SECOND - 1));
         assert!(take(51 * SECOND));
+    }
+
+    #[test]
+    fn what_was_taken_is_said_in_full() {
+        let said = |taken: Taken, units| {
+            let decision = taken.decision(&bucket(), units);
+            (decision.verdict(), decision.granted(), decision.remaining(), decision.retry_after())
+        };
+        assert_eq!(said(Taken::Allowed { debt: SECOND }, 1), (Verdict::Allowed, 1, 1, None));
+        assert_eq!(said(Taken::Allowed { debt: 0 }, 0), (Verdict::Allowed, 0, 2, None));
+        let two = Some(Duration::from_secs(2));
+        assert_eq!(said(Taken::Refused { debt: 2 * SECOND }, 2), (Verdict::Refused, 0, 0, two));
+        assert_eq!(said(Taken::NeverFits, 3), (Verdict::NeverFits, 0, 2, None));
     }
 }
