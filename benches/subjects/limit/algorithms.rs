@@ -94,7 +94,8 @@ pub(super) fn governor_three_times() -> Run {
 pub(super) fn acquire() -> Run {
     let limiter = Limiter::per_second(1_000_000_000).build().expect("a valid quota");
     runs::polled(async move || {
-        assert!(black_box(limiter.acquire(Duration::ZERO).await).is_ok());
+        // What a caller's `?` looks at; theirs has nothing to look at.
+        black_box(limiter.acquire(Duration::ZERO).await.is_ok());
     })
 }
 

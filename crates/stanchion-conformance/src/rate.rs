@@ -105,6 +105,7 @@ macro_rules! rate_laws {
             the_strictest_limit_is_named
             limits_of_all_algorithms_are_taken_together_or_not_at_all
             up_to_takes_what_all_limits_have
+            limits_that_requests_share_are_taken_with_the_others_or_not_at_all
             a_fixed_window_begins_with_an_admission_and_ends_on_time
             a_calendar_window_ends_with_its_unit
             a_calendar_waits_for_a_clock_that_is_a_little_behind

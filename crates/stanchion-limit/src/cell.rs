@@ -35,29 +35,26 @@ impl TatCell {
 
     /// Takes `cost` ticks at a reading of the clock, if they are there; `again`
     /// reads it once more, should the state be impossible.
-    #[inline]
-    pub(crate) fn take(
-        &self,
-        bucket: &TokenBucket,
-        reading: u64,
-        cost: u64,
-        again: impl Fn() -> Option<u64>,
-    ) -> Decision {
+    // Always: see `Taken`.
+    #[inline(always)]
+    pub(crate) fn take(&self, bucket: &TokenBucket, reading: u64, cost: u64, again: impl Fn() -> Option<u64>) -> Taken {
         // Relaxed throughout: the number guards no other memory, and a stale
         // one fails the swap.
         let mut tat = self.0.load(Ordering::Relaxed);
         loop {
-            let (next, decision) = match step(bucket, tat, reading, cost) {
-                Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
-                Step::Look { debt } => return Decision::allowed_by(bucket, debt),
-                Step::Refuse { debt } => return Decision::refused_by(bucket, debt, cost),
+            let (next, taken) = match step(bucket, tat, reading, cost) {
+                Step::Take { tat: next, debt } => (next, Taken::Allowed { debt }),
+                Step::Look { debt } => return Taken::Allowed { debt },
+                Step::Refuse { debt } => return Taken::Refused { debt },
                 Step::Cut { .. } => match second_look(bucket, tat, reading, cost, again()) {
-                    (Some(next), decision) => (next, decision),
-                    (None, decision) => return decision,
+                    Step::Take { tat: next, debt } => (next, Taken::Allowed { debt }),
+                    Step::Cut { tat: next } => (next, Taken::Refused { debt: bucket.capacity() }),
+                    Step::Look { debt } => return Taken::Allowed { debt },
+                    Step::Refuse { debt } => return Taken::Refused { debt },
                 },
             };
             match self.0.compare_exchange_weak(tat, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return decision,
+                Ok(_) => return taken,
                 Err(seen) => {
                     // The one who was faster is likely to come again: not in its way.
                     std::hint::spin_loop();
@@ -111,9 +108,40 @@ impl TatCell {
     }
 }
 
+/// What a check comes to; debts are in ticks.
+///
+/// Two words, which are handed on in registers. A decision is ten, of which most callers
+/// want one: it is made last, where it is inlined into what asks for that one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Allowed { debt: u64 },
+    Refused { debt: u64 },
+    NeverFits,
+}
+
+impl Taken {
+    #[cfg(any(test, feature = "tokio"))]
+    #[inline(always)]
+    pub(crate) const fn allowed(&self) -> bool {
+        matches!(self, Self::Allowed { .. })
+    }
+
+    /// What is said to the request for `units`.
+    #[inline(always)]
+    pub(crate) fn decision(self, bucket: &TokenBucket, units: u64) -> Decision {
+        match self {
+            Self::Allowed { debt } => Decision::allowed_by(bucket, debt).granting(units),
+            // No overflow: what never fits has been told apart.
+            Self::Refused { debt } => Decision::refused_by(bucket, debt, bucket.interval().wrapping_mul(units)),
+            Self::NeverFits => Decision::never_fits(bucket),
+        }
+    }
+}
+
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests {
     use super::*;
+    use stanchion_core::Verdict;
     use std::time::Duration;
 
     /// Two tokens, one each second.
@@ -130,6 +158,9 @@ mod tests {
         assert!(take(100 * SECOND, 100 * SECOND) && take(100 * SECOND, 100 * SECOND));
         // Read long ago, by a thread that was held up since.
         assert!(!take(50 * SECOND, 100 * SECOND));
+        // The same of one that can't read again: nothing is cut, and the wait is that to its reading.
+        let refused = cell.take(&bucket(), 50 * SECOND, SECOND, || None);
+        assert_eq!(refused, Taken::Refused { debt: 52 * SECOND });
         assert!(!take(100 * SECOND, 100 * SECOND));
         // Held up for less: its second reading shows that a token is there.
         assert!(take(50 * SECOND, 101 * SECOND));
@@ -140,7 +171,22 @@ mod tests {
         let cell = TatCell::full(0);
         let take = |now| cell.take(&bucket(), now, SECOND, || Some(now)).allowed();
         assert!(take(100 * SECOND) && take(100 * SECOND));
-        assert!(!take(50 * SECOND) && !take(51 * SECOND - 1));
+        let cut = cell.take(&bucket(), 50 * SECOND, SECOND, || Some(50 * SECOND));
+        assert_eq!(cut, Taken::Refused { debt: bucket().capacity() });
+        assert!(!take(51 * SECOND - 1));
         assert!(take(51 * SECOND));
+    }
+
+    #[test]
+    fn what_was_taken_is_said_in_full() {
+        let said = |taken: Taken, units| {
+            let decision = taken.decision(&bucket(), units);
+            (decision.verdict(), decision.granted(), decision.remaining(), decision.retry_after())
+        };
+        assert_eq!(said(Taken::Allowed { debt: SECOND }, 1), (Verdict::Allowed, 1, 1, None));
+        assert_eq!(said(Taken::Allowed { debt: 0 }, 0), (Verdict::Allowed, 0, 2, None));
+        let two = Some(Duration::from_secs(2));
+        assert_eq!(said(Taken::Refused { debt: 2 * SECOND }, 2), (Verdict::Refused, 0, 0, two));
+        assert_eq!(said(Taken::NeverFits, 3), (Verdict::NeverFits, 0, 2, None));
     }
 }

@@ -111,22 +111,14 @@ pub(crate) const fn step_within(bucket: &TokenBucket, tat: u64, now: u64, cost: 
 
 /// What becomes of a state that is to be cut by a `reading` which may be old:
 /// `now` is the clock, read once more after `tat` was loaded, or `None` where it
-/// can't be, and then nothing is cut. The new state, if there is one, and the
-/// decision.
+/// can't be, and then nothing is cut.
 #[cold]
 #[inline(never)]
-pub(crate) fn second_look(
-    bucket: &TokenBucket,
-    tat: u64,
-    reading: u64,
-    cost: u64,
-    now: Option<u64>,
-) -> (Option<u64>, Decision) {
-    let Some(now) = now else {
-        return (None, Decision::refused_by(bucket, debt(tat, reading), cost));
-    };
-    let step = step(bucket, tat, now, cost);
-    (step.state(), step.decision(bucket, cost))
+pub(crate) fn second_look(bucket: &TokenBucket, tat: u64, reading: u64, cost: u64, now: Option<u64>) -> Step {
+    match now {
+        Some(now) => step(bucket, tat, now, cost),
+        None => Step::Refuse { debt: debt(tat, reading) },
+    }
 }
 
 /// What a request that may ask in any way does to a bucket.

@@ -94,7 +94,7 @@ use {
 /// # On a store
 /// The same checks, awaited, and an [`Outage`] policy for when the store gives
 /// no answer. Limiters of one name share their states: that is how the instances
-/// of a service share a limit. Two quotas under one name, as while a new version
+/// of a service share a limit, and the routes of a tenant: see [`Quotas`](crate::Quotas). Two quotas under one name, as while a new version
 /// is rolled out, cut each other's debts; give a changed quota a new name where
 /// that matters.
 ///

@@ -34,7 +34,10 @@ use crate::hash::KeyHasher;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// let store = MemoryRateStore::new(10_000); // or `RedisRateStore`
+/// # let clock = stanchion_limit::ManualClock::new();
+/// # let store = MemoryRateStore::with_clock(10_000, clock.clone());
 /// let leased = Leased::new(store, LeaseConfig::default())?;
+/// # let leased = leased.clock(clock);
 /// let limiter: KeyedLimiter<str, _> =
 ///     KeyedLimiter::builder(Quota::per_second(1_000)).name("api").on(leased, Outage::Admit).build()?;
 /// for _ in 0..1_000 {

@@ -129,6 +129,8 @@ pub use config::{KeyedLimiterConfig, LimiterConfig};
 pub use keyed::{InMemory, KeyedLimiter, KeyedLimiterBuilder, KeyedSnapshot, NoTiers, TierBy, TierOf};
 pub use lease::{LeaseConfig, Leased, LeasedSnapshot};
 pub use limit::Limit;
+#[cfg(feature = "tokio")]
+pub use limiter::Acquire;
 pub use limiter::{Limiter, LimiterBuilder, LimiterSnapshot};
 pub use memory::MemoryRateStore;
 pub use outage::Outage;

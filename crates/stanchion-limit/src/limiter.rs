@@ -16,7 +16,11 @@ pub use builder::LimiterBuilder;
 #[cfg(feature = "tokio")]
 pub(crate) use gate::longest;
 pub(crate) use gate::{admission, admitted};
+#[cfg(feature = "tokio")]
+pub use wait::Acquire;
 
+#[cfg(feature = "tokio")]
+use crate::cell::Taken;
 use crate::gcra;
 use crate::ledger::{Asked, Ledger};
 #[cfg(feature = "tokio")]
@@ -129,12 +133,25 @@ impl Limiter {
     pub fn check_n(&self, cost: u64) -> Decision {
         let decision = match &self.states {
             States::Bucket { cell, bucket, .. } if self.nobody_waits() => {
-                cell.take(bucket, cost, || self.ticks(bucket)).granting(cost)
+                cell.take(bucket, cost, || self.ticks(bucket)).decision(bucket, cost)
             }
             _ => self.take_behind(None, cost),
         };
         self.reporter.decided(&decision);
         decision
+    }
+
+    /// The same in two words, of a bucket before which nobody waits.
+    #[cfg(feature = "tokio")]
+    #[inline(always)]
+    fn take_at_once(&self, cost: u64) -> Option<Taken> {
+        let States::Bucket { cell, bucket, .. } = &self.states else { return None };
+        if !self.nobody_waits() {
+            return None;
+        }
+        let taken = cell.take(bucket, cost, || self.ticks(bucket));
+        self.reporter.decided(&taken.decision(bucket, cost));
+        Some(taken)
     }
 
     /// The same at a time that the caller has read already, from the clock of
@@ -145,7 +162,8 @@ impl Limiter {
     pub fn check_at(&self, now: Moment, cost: u64) -> Decision {
         let decision = match &self.states {
             States::Bucket { cell, bucket, .. } if self.nobody_waits() => {
-                cell.take_at(bucket, cost, gcra::ticks(bucket, now), || self.ticks(bucket)).granting(cost)
+                let at = gcra::ticks(bucket, now);
+                cell.take_at(bucket, cost, at, || self.ticks(bucket)).decision(bucket, cost)
             }
             _ => self.take_behind(Some(now), cost),
         };

@@ -27,6 +27,12 @@ fn allowed(decisions: impl IntoIterator<Item = Decision>) -> usize {
     decisions.into_iter().filter(Decision::allowed).count()
 }
 
+/// What is said to a request for one unit of such a bucket.
+fn took(cell: &TatCell, burst: u64, reading: u64) -> Decision {
+    let (bucket, one) = (bucket(burst), 1);
+    cell.take(&bucket, reading, one, || None).decision(&bucket, one)
+}
+
 #[test]
 fn loom_three_threads_never_share_a_token() {
     explore(|| {
@@ -34,10 +40,10 @@ fn loom_three_threads_never_share_a_token() {
         let others: Vec<_> = (0..2)
             .map(|_| {
                 let cell = cell.clone();
-                thread::spawn(move || cell.take(&bucket(2), 10, 1, || None))
+                thread::spawn(move || took(&cell, 2, 10))
             })
             .collect();
-        let ours = cell.take(&bucket(2), 10, 1, || None);
+        let ours = took(&cell, 2, 10);
         let all = others.into_iter().map(|other| other.join().unwrap()).chain([ours]);
         assert_eq!(allowed(all), 2);
     });
@@ -50,9 +56,9 @@ fn loom_readings_out_of_order_never_admit_more() {
         let cell = Arc::new(TatCell::full(10));
         let late = {
             let cell = cell.clone();
-            thread::spawn(move || [cell.take(&bucket(1), 11, 1, || None), cell.take(&bucket(1), 11, 1, || None)])
+            thread::spawn(move || [took(&cell, 1, 11), took(&cell, 1, 11)])
         };
-        let early = cell.take(&bucket(1), 10, 1, || None);
+        let early = took(&cell, 1, 10);
         let late = late.join().unwrap();
         assert!(allowed(late) <= 1);
         assert!(allowed(late.into_iter().chain([early])) <= 2);
@@ -316,13 +322,13 @@ fn loom_units_come_back_once() {
         let (_, tat) = cell.ask(&bucket(2), Ask::Exactly, 2, || 10);
         let other = {
             let cell = cell.clone();
-            thread::spawn(move || [(); 2].map(|()| cell.take(&bucket(2), 10, 1, || None)))
+            thread::spawn(move || [(); 2].map(|()| took(&cell, 2, 10)))
         };
         let back = cell.give_back(&bucket(2), [tat, 0], 0, 2, || 10).expect("two are owed");
         let again = cell.give_back(&bucket(2), [tat, 0], back, 2, || 10);
         let others = allowed(other.join().unwrap());
         assert_eq!((back, again.unwrap_or(0)), (2, 0));
-        let rest = allowed((0..3).map(|_| cell.take(&bucket(2), 10, 1, || None)));
+        let rest = allowed((0..3).map(|_| took(&cell, 2, 10)));
         assert_eq!(others + rest, 2);
     });
 }

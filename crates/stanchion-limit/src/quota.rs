@@ -1,10 +1,12 @@
 //! Quotas in the user's words.
 
+mod several;
+
 use std::time::Duration;
 
-use stanchion_core::{
-    CalendarUnit, ConfigError, FixedWindow, Name, RateLimit, RateRule, SlidingCounter, SlidingLog, TokenBucket,
-};
+use stanchion_core::{CalendarUnit, ConfigError, FixedWindow, RateRule, SlidingCounter, SlidingLog, TokenBucket};
+
+pub use several::Quotas;
 
 /// So many units per period, counted by one of the [algorithms](RateAlgorithm).
 ///
@@ -262,161 +264,6 @@ impl Quota {
     }
 }
 
-/// One quota, or several that all hold at once, each with a name.
-///
-/// ```
-/// use stanchion_limit::{KeyedLimiter, Quota};
-///
-/// let limiter = KeyedLimiter::<str>::new([
-///     ("second", Quota::per_second(10)),
-///     ("hour", Quota::per_hour(1_000)),
-///     ("day", Quota::per_day(20_000)),
-/// ])?;
-/// let decision = limiter.check_n("alice", 11);
-/// assert_eq!(limiter.limit_name(&decision), Some("second".into()));
-/// # Ok::<(), stanchion_limit::ConfigError>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quotas(Vec<(Option<Name>, Quota)>);
-
-impl Quotas {
-    /// Several quotas with their names.
-    pub fn named<N: Into<Name>>(quotas: impl IntoIterator<Item = (N, Quota)>) -> Self {
-        Self(quotas.into_iter().map(|(name, quota)| (Some(name.into()), quota)).collect())
-    }
-
-    /// Changes the burst of the first.
-    pub(crate) fn burst(&mut self, units: u64) {
-        if let Some((_, quota)) = self.0.first_mut() {
-            *quota = quota.burst(units);
-        }
-    }
-
-    /// The name of each, where it has one.
-    pub(crate) fn names(&self) -> impl Iterator<Item = Option<&Name>> {
-        self.0.iter().map(|(name, _)| name.as_ref())
-    }
-
-    /// The limits, named after the limiter.
-    pub(crate) fn limits(&self, limiter: &Name) -> Result<Box<[RateLimit]>, ConfigError> {
-        if self.0.is_empty() || self.0.len() > 64 {
-            return Err(ConfigError::new("quotas", self.0.len(), "must be 1 to 64"));
-        }
-        let mut limits = Vec::with_capacity(self.0.len());
-        for (place, (name, quota)) in self.0.iter().enumerate() {
-            if self.0[..place].iter().any(|(earlier, _)| earlier == name) {
-                let name = name.as_ref().map_or("", Name::as_str);
-                return Err(ConfigError::new("quotas", name, "each needs a name of its own"));
-            }
-            let rule = quota.rule();
-            limits.push(match name {
-                Some(name) => {
-                    let rule = rule.map_err(|error| error.inside(name.as_str()))?;
-                    RateLimit::new(format!("{limiter}/{name}"), rule)
-                }
-                None => RateLimit::new(limiter, rule?),
-            });
-        }
-        Ok(limits.into())
-    }
-}
-
-impl From<Quota> for Quotas {
-    fn from(quota: Quota) -> Self {
-        Self(vec![(None, quota)])
-    }
-}
-
-impl<N: Into<Name>, const COUNT: usize> From<[(N, Quota); COUNT]> for Quotas {
-    fn from(quotas: [(N, Quota); COUNT]) -> Self {
-        Self::named(quotas)
-    }
-}
-
-impl<N: Into<Name>> From<Vec<(N, Quota)>> for Quotas {
-    fn from(quotas: Vec<(N, Quota)>) -> Self {
-        Self::named(quotas)
-    }
-}
-
-/// One quota is written as it is, several as a map of names.
-#[cfg(feature = "serde")]
-mod data {
-    use std::fmt;
-
-    use serde::de::value::MapAccessDeserializer;
-    use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
-    use serde::ser::SerializeMap;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{Name, Quota, Quotas};
-
-    impl Serialize for Quotas {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            match &*self.0 {
-                [(None, quota)] => quota.serialize(serializer),
-                quotas => {
-                    let mut map = serializer.serialize_map(Some(quotas.len()))?;
-                    for (name, quota) in quotas {
-                        map.serialize_entry(name.as_ref().map_or("", Name::as_str), quota)?;
-                    }
-                    map.end()
-                }
-            }
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Quotas {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(QuotasVisitor)
-        }
-    }
-
-    struct QuotasVisitor;
-
-    impl<'de> Visitor<'de> for QuotasVisitor {
-        type Value = Quotas;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a quota, or quotas by name")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Quotas, A::Error> {
-            const FIELDS: [&str; 6] = ["count", "period", "calendar", "algorithm", "burst", "overdraft"];
-            let mut quotas = Vec::new();
-            while let Some(name) = map.next_key::<String>()? {
-                if quotas.is_empty() && FIELDS.contains(&&*name) {
-                    let rest = MapAccessDeserializer::new(Pushed { first: Some(name), map });
-                    return Quota::deserialize(rest).map(Quotas::from);
-                }
-                quotas.push((Some(Name::from(name)), map.next_value()?));
-            }
-            Ok(Quotas(quotas))
-        }
-    }
-
-    /// A map whose first key has been read already.
-    struct Pushed<A> {
-        first: Option<String>,
-        map: A,
-    }
-
-    impl<'de, A: MapAccess<'de>> MapAccess<'de> for Pushed<A> {
-        type Error = A::Error;
-
-        fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-            match self.first.take() {
-                Some(first) => seed.deserialize(first.into_deserializer()).map(Some),
-                None => self.map.next_key_seed(seed),
-            }
-        }
-
-        fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-            self.map.next_value_seed(seed)
-        }
-    }
-}
-
 #[cfg(test)]
 mod strict_tests {
     use super::*;
@@ -449,10 +296,6 @@ mod strict_tests {
         assert_eq!(field(Quota::per_second(10).sliding_log().overdraft(100_000)), "overdraft");
         assert_eq!(field(Quota::new(1, Duration::ZERO).strict()), "period");
         assert_eq!(field(Quota::per_second(1_000_000).sliding_log()), "count");
-        let quotas: Quotas = [("a", Quota::per_second(1)), ("a", Quota::per_second(2))].into();
-        assert_eq!(quotas.limits(&"x".into()).unwrap_err().field(), "quotas");
-        let wrong: Quotas = [("a", Quota::per_second(0))].into();
-        assert_eq!(wrong.limits(&"x".into()).unwrap_err().field(), "a.count");
     }
 }
 

@@ -65,12 +65,12 @@ mod tests;
 
 use stanchion_core::{Ask, Decision, TokenBucket};
 
-use crate::cell::TatCell;
+use crate::cell::{Taken, TatCell};
 use crate::gcra::{debt, plan};
 use crate::sync::{AtomicU64, Ordering};
 use crate::thread_id::{self, NOBODY};
 use one::{Holder, Lease, Reservoir};
-use request::{Reading, Taken};
+use request::Reading;
 
 mod one;
 mod request;
@@ -128,43 +128,43 @@ impl Reservoirs {
 
     /// Takes `units`, or none; 0 only looks. `now` reads the clock, and is
     /// asked only if need be.
-    // Always: a decision is ten words, of which most callers want one.
+    // Always: see `Taken`.
     #[inline(always)]
-    pub(crate) fn take(&self, bucket: &TokenBucket, units: u64, now: impl Fn() -> u64) -> Decision {
-        if self.each.is_empty() {
-            return match bucket.cost(units) {
-                Some(cost) => self.cell.take(bucket, now(), cost, || once_more(&now)),
-                None => Decision::never_fits(bucket),
-            };
+    pub(crate) fn take(&self, bucket: &TokenBucket, units: u64, now: impl Fn() -> u64) -> Taken {
+        if !self.each.is_empty() {
+            return self.take_by(bucket, thread_id::current(), units, now);
         }
-        self.take_by(bucket, thread_id::current(), units, now)
+        match bucket.cost(units) {
+            Some(cost) => self.cell.take(bucket, now(), cost, || once_more(&now)),
+            None => Taken::NeverFits,
+        }
     }
 
     /// The same by the thread of this number, where there are reservoirs.
     #[inline(always)]
-    pub(crate) fn take_by(&self, bucket: &TokenBucket, me: u32, units: u64, now: impl Fn() -> u64) -> Decision {
+    pub(crate) fn take_by(&self, bucket: &TokenBucket, me: u32, units: u64, now: impl Fn() -> u64) -> Taken {
         match self.home(me).take(me, units, bucket.interval()) {
-            Some(debt) => Decision::allowed_by(bucket, debt),
-            None => self.take_shared(bucket, me, units, &now).decision(bucket, units),
+            Some(debt) => Taken::Allowed { debt },
+            None => self.take_shared(bucket, me, units, &now),
         }
     }
 
     /// The same at a reading that the caller has made, and from no reservoir; `now` is
     /// asked to date what a raid charges.
     #[inline]
-    pub(crate) fn take_at(&self, bucket: &TokenBucket, units: u64, at: u64, now: impl Fn() -> u64) -> Decision {
-        let Some(cost) = bucket.cost(units) else { return Decision::never_fits(bucket) };
+    pub(crate) fn take_at(&self, bucket: &TokenBucket, units: u64, at: u64, now: impl Fn() -> u64) -> Taken {
+        let Some(cost) = bucket.cost(units) else { return Taken::NeverFits };
         if self.each.is_empty() {
             return self.cell.take(bucket, at, cost, || None);
         }
-        self.take_or_raid(bucket, thread_id::current(), Reading::Given(at), cost, &now).decision(bucket, units)
+        self.take_or_raid(bucket, thread_id::current(), Reading::Given(at), cost, &now)
     }
 
     /// Takes for a request that asks in any way, which an empty bucket can give; also the state that
     /// it leaves, or finds. All reservoirs are raided before, but for a look.
     pub(crate) fn ask(&self, bucket: &TokenBucket, ask: Ask, units: u64, now: impl Fn() -> u64) -> (Decision, u64) {
         if units == 0 {
-            return (self.take(bucket, 0, &now), 0);
+            return (self.take(bucket, 0, &now).decision(bucket, 0), 0);
         }
         if self.each.is_empty() {
             let (plan, tat) = self.cell.ask(bucket, ask, units, now);

@@ -155,10 +155,13 @@ impl Table {
             };
             let (next, decision) = match step(bucket, slot.state, reading, cost) {
                 Step::Take { tat: next, debt } => (next, Decision::allowed_by(bucket, debt)),
-                Step::Cut { .. } => match second_look(bucket, slot.state, reading, cost, again()) {
-                    (Some(next), decision) => (next, decision),
-                    (None, decision) => return decision,
-                },
+                Step::Cut { .. } => {
+                    let step = second_look(bucket, slot.state, reading, cost, again());
+                    match step.state() {
+                        Some(next) => (next, step.decision(bucket, cost)),
+                        None => return step.decision(bucket, cost),
+                    }
+                }
                 Step::Look { debt } => return Decision::allowed_by(bucket, debt),
                 // Relaxed: the loads of `find` came before; see point 3 above.
                 Step::Refuse { debt } if slot.tat.load(Ordering::Relaxed) == slot.state => {

@@ -74,6 +74,28 @@ fn a_check_that_is_decided_by_what_was_leased_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
+/// By the plain path and from a reservoir; only a place in line is a box.
+#[cfg(feature = "tokio")]
+#[test]
+fn what_is_acquired_at_once_allocates_nothing() {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    let mut context = Context::from_waker(Waker::noop());
+    for burst in [1_000, 10_000] {
+        let limiter = Limiter::per_second(1_000_000).burst(burst).build().unwrap();
+        // It may give the thread a number.
+        assert!(limiter.check().allowed());
+        let counted = measure(|| {
+            for _ in 0..500 {
+                assert!(matches!(pin!(limiter.acquire(Duration::ZERO)).poll(&mut context), Poll::Ready(Ok(()))));
+            }
+        });
+        assert_eq!(counted.count_total, 0);
+    }
+}
+
 /// Let in, refused, settled; only a place in line is a box.
 #[cfg(feature = "tokio")]
 #[test]

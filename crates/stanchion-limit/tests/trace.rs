@@ -114,6 +114,48 @@ fn what_comes_from_a_reservoir_is_counted_too() {
     assert_eq!(counters.count("stanchion_limit_decisions_total limiter=fast verdict=allowed"), 1_000);
 }
 
+/// As a check: once, when it is first asked for. What the line says is no decision more.
+#[cfg(feature = "tokio")]
+#[test]
+fn what_is_acquired_at_once_is_counted_as_a_check_is() {
+    use std::time::Duration;
+
+    let (counters, events) = reported(|| {
+        let limiter = Limiter::builder(Quota::per_hour(2)).name("search").build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            assert!(limiter.acquire_n(2, Duration::ZERO).await.is_ok());
+            assert!(limiter.acquire(Duration::ZERO).await.is_err());
+            assert!(limiter.acquire_n(3, Duration::ZERO).await.is_err());
+        });
+    });
+    for verdict in ["allowed", "refused", "never_fits"] {
+        let counted = format!("stanchion_limit_decisions_total limiter=search verdict={verdict}");
+        assert_eq!(counters.count(&counted), 1, "{verdict}");
+    }
+    assert_eq!(events.count("DEBUG"), 2);
+}
+
+/// Who finds others in line has asked for nothing yet.
+#[cfg(feature = "tokio")]
+#[test]
+fn who_stands_behind_others_is_not_counted_as_refused() {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    let (counters, _) = reported(|| {
+        let limiter = Limiter::builder(Quota::per_hour(1)).name("search").build().unwrap();
+        assert!(limiter.check().allowed());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (_inside, mut context) = (runtime.enter(), Context::from_waker(Waker::noop()));
+        let day = Duration::from_secs(86_400);
+        let (mut one, mut two) = (pin!(limiter.acquire(day)), pin!(limiter.acquire(day)));
+        assert!(one.as_mut().poll(&mut context).is_pending() && two.as_mut().poll(&mut context).is_pending());
+    });
+    assert_eq!(counters.count("stanchion_limit_decisions_total limiter=search verdict=refused"), 1);
+}
+
 struct Away;
 
 impl RateStore for Away {

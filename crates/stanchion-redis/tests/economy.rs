@@ -1,11 +1,12 @@
 //! What a decision costs the server: one round trip, no write for a refusal,
 //! keys that go away by themselves, and as many bytes for each as is stated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stanchion_conformance::RedisServer;
 use stanchion_core::{Ask, FixedWindow, RateLimit, RateRequest, RateRule, RateStore, SlidingCounter, SlidingLog};
-use stanchion_limit::{KeyedLimiter, Outage, Quota};
+use stanchion_limit::{KeyedLimiter, Outage, Quota, Quotas};
 use stanchion_redis::RedisRateStore;
 
 fn store(server: &RedisServer) -> RedisRateStore {
@@ -55,6 +56,44 @@ async fn several_limits_are_one_round_trip_too() {
     server.command(&["CONFIG", "RESETSTAT"]);
     assert!(store.decide(request).await.unwrap().allowed());
     assert_eq!(["evalsha", "get", "set", "time"].map(|command| server.calls(command)), [1, 3, 3, 1]);
+}
+
+/// A tenant's limits on all routes, and those of each route, by a limiter for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_and_a_route_are_asked_for_in_one_round_trip_all_or_nothing() {
+    let server = RedisServer::start();
+    let store = Arc::new(store(&server));
+    let tenant = Quotas::from([
+        ("second", Quota::per_second(10)),
+        ("hour", Quota::per_hour(1_000)),
+        ("day", Quota::per_day(20_000)),
+    ]);
+    let on_route = |own: [(&'static str, Quota); 2]| {
+        let quotas = tenant.clone().and(own);
+        KeyedLimiter::<str>::builder(quotas).name("api").on(store.clone(), Outage::Refuse).build().unwrap()
+    };
+    let search = on_route([("search/second", Quota::per_second(8)), ("search/hour", Quota::per_hour(500))]);
+    let export = on_route([("export/hour", Quota::per_hour(2)), ("export/day", Quota::per_day(5))]);
+    // Connects, and makes the script known.
+    assert!(search.check("other").await.unwrap().allowed());
+    server.command(&["CONFIG", "RESETSTAT"]);
+    assert!(export.check_n("alice", 2).await.unwrap().allowed());
+    assert_eq!(["evalsha", "get", "set"].map(|command| server.calls(command)), [1, 5, 5]);
+    for _ in 0..20 {
+        let refused = export.check("alice").await.unwrap();
+        assert_eq!((refused.allowed(), export.limit_name(&refused)), (false, Some("export/hour".into())));
+    }
+    assert_eq!(["evalsha", "eval", "get", "set"].map(|command| server.calls(command)), [21, 0, 105, 5]);
+    // Of the day's nine are taken, which were admitted; 20 refusals took none. One drips in each 4.3 s.
+    assert!(search.check_n("alice", 7).await.unwrap().allowed());
+    let day = RateLimit::new("api/day", Quota::per_day(20_000).bucket().unwrap());
+    let left = store.decide(RateRequest::single(b"alice", 0, &day)).await.unwrap().remaining();
+    assert!((20_000 - 9..20_000 - 4).contains(&left), "{left}");
+    // All of a tenant's keys are in one slot, and there is one for each limit.
+    let keys = server.command(&["KEYS", "stanchion:rate:{alice}:api/*"]);
+    let names = ["second", "hour", "day", "search/second", "search/hour", "export/hour", "export/day"];
+    assert_eq!(keys.matches("{alice}").count(), names.len(), "{keys}");
+    assert!(names.iter().all(|name| keys.contains(&format!("{{alice}}:api/{name}"))), "{keys}");
 }
 
 /// Milliseconds that a key has left.

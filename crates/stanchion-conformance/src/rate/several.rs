@@ -1,5 +1,7 @@
 //! Several limits at once.
 
+use std::sync::Arc;
+
 use stanchion_core::{Ask, RateLimit, Verdict};
 
 use super::{SECOND, Subject, limit, of_all_rules};
@@ -66,4 +68,37 @@ pub async fn up_to_takes_what_all_limits_have(subject: &Subject) {
     let none = subject.ask_as(b"up-to-mix", 7, &limits, Ask::UpTo).await;
     assert_eq!((none.verdict(), none.granted()), (Verdict::Refused, 0));
     assert_eq!(subject.ask(b"up-to-mix", 0, &limits[..4]).await.remaining(), 5);
+}
+
+/// Requests of one key that share some of their limits and not others, as of a tenant's on several
+/// routes: what one of a route's own limits refuses takes nothing of the shared ones, in any order
+/// and at once.
+pub async fn limits_that_requests_share_are_taken_with_the_others_or_not_at_all(subject: &Subject) {
+    const KEY: &[u8] = b"tenant";
+    let hour = 3_600 * SECOND;
+    let shared = [limit("all/s", 30, hour, 30), limit("all/h", 40, 24 * hour, 40), limit("all/d", 50, 48 * hour, 50)];
+    let route = |own: [RateLimit; 2]| -> Arc<[RateLimit]> { shared.iter().cloned().chain(own).collect() };
+    let narrow = route([limit("narrow/s", 5, hour, 5), limit("narrow/d", 9, 48 * hour, 9)]);
+    let wide = route([limit("wide/s", 35, hour, 35), limit("wide/d", 99, 48 * hour, 99)]);
+    let requests: Vec<_> = (0..60)
+        .map(|place| {
+            let (subject, is_narrow) = (subject.clone(), place % 2 == 0);
+            let limits = if is_narrow { narrow.clone() } else { wide.clone() };
+            tokio::spawn(async move { (is_narrow, subject.ask(KEY, 1, &limits).await.allowed()) })
+        })
+        .collect();
+    let mut admitted = [0; 2];
+    for request in requests {
+        let (is_narrow, allowed) = request.await.expect("a request ends");
+        admitted[usize::from(is_narrow)] += u64::from(allowed);
+    }
+    // 25 and 30 would like to come in; whoever is first, 30 do.
+    let [by_wide, by_narrow] = admitted;
+    assert!(by_narrow <= 5 && by_wide + by_narrow == 30, "{by_narrow} and {by_wide}");
+    let all = by_wide + by_narrow;
+    let used = [all, all, all, by_narrow, by_narrow, by_wide, by_wide];
+    for (limit, used) in narrow.iter().chain(&wide[shared.len()..]).zip(used) {
+        let left = subject.ask(KEY, 0, std::slice::from_ref(limit)).await.remaining();
+        assert_eq!(left, limit.rule().limit() - used, "{limit:?}");
+    }
 }

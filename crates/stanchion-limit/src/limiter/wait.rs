@@ -1,8 +1,11 @@
 //! Waiting for what is not there yet.
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use stanchion_core::{Ask, BoxFuture, RateRequest, Rejection, RejectionKind, Verdict};
+use stanchion_core::{Ask, BoxFuture, RateRequest, Rejection, RejectionKind};
 
 use super::{Limiter, admitted};
 use crate::line::{Wait, least_wait};
@@ -26,11 +29,9 @@ impl Limiter {
     ///
     /// # Panics
     /// Whoever must wait does so on tokio's timer, and panics outside of a tokio runtime that has one.
-    pub async fn acquire(&self, max_wait: Duration) -> Result<(), Rejection> {
-        match self.acquire_now(1) {
-            Some(result) => result,
-            None => self.wait_in_line(1, max_wait, RejectionKind::RateLimited).await,
-        }
+    #[inline]
+    pub fn acquire(&self, max_wait: Duration) -> Acquire<'_> {
+        self.acquire_n(1, max_wait)
     }
 
     /// The same for `units` at once: nobody overtakes, so that many light requests don't starve a
@@ -38,25 +39,9 @@ impl Limiter {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); and [`NeverFits`](RejectionKind::NeverFits).
-    pub async fn acquire_n(&self, units: u64, max_wait: Duration) -> Result<(), Rejection> {
-        match self.acquire_now(units) {
-            Some(result) => result,
-            None => self.wait_in_line(units, max_wait, RejectionKind::RateLimited).await,
-        }
-    }
-
-    /// What needs no waiting.
-    #[inline(always)]
-    fn acquire_now(&self, units: u64) -> Option<Result<(), Rejection>> {
-        if !self.nobody_waits() && units > 0 {
-            return None;
-        }
-        let decision = self.check_n(units);
-        if decision.allowed() {
-            return Some(Ok(()));
-        }
-        let may_pass = matches!(decision.verdict(), Verdict::Refused | Verdict::KeysFull);
-        (!may_pass).then(|| admitted(self.reporter.name(), &decision).map(drop))
+    #[inline]
+    pub fn acquire_n(&self, units: u64, max_wait: Duration) -> Acquire<'_> {
+        Acquire { limiter: self, units, max_wait, stage: Stage::New }
     }
 
     /// A box, so that those who need not wait don't carry what waiting takes.
@@ -76,6 +61,81 @@ impl Limiter {
             let ask = || async { self.ask(Ask::Exactly, units) };
             let result = self.line.wait(wait, least, ask).await;
             result.map(|decision| self.reporter.decided(&decision))
+        })
+    }
+}
+
+/// What [`Limiter::acquire`] and [`Limiter::acquire_n`] return: ready with the units, or with the
+/// refusal.
+///
+/// Nothing is done before it is first polled. Where the units are there it is ready at once, and
+/// nothing is allocated; a place in line is a box.
+#[derive(Debug)]
+#[must_use = "nothing is taken before it is awaited"]
+pub struct Acquire<'a> {
+    limiter: &'a Limiter,
+    units: u64,
+    max_wait: Duration,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    New,
+    InLine(BoxFuture<'a, Result<(), Rejection>>),
+    Done,
+}
+
+impl Future for Acquire<'_> {
+    type Output = Result<(), Rejection>;
+
+    /// # Panics
+    /// When it was ready before.
+    // By hand, and always inlined: a result is six words, of which most callers want one, and
+    // where the units are there the others aren't written, nor copied from one await to the next.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let taken = match self.stage {
+            Stage::New => self.limiter.take_at_once(self.units),
+            _ => None,
+        };
+        if taken.is_some_and(|taken| taken.allowed()) {
+            self.stage = Stage::Done;
+            return Poll::Ready(Ok(()));
+        }
+        self.get_mut().poll_in_line(taken.is_some(), context)
+    }
+}
+
+impl Acquire<'_> {
+    /// What comes after a refusal, and where a bucket isn't all that there is to ask.
+    #[inline(never)]
+    #[allow(clippy::panic, reason = "as an `async` block does: it is no input, but a mistake of who polls")]
+    fn poll_in_line(&mut self, is_refused: bool, context: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        if let Stage::New = self.stage {
+            let (limiter, units) = (self.limiter, self.units);
+            // Where others are ahead nothing is asked for yet.
+            if !is_refused && (limiter.nobody_waits() || units == 0) && limiter.check_n(units).allowed() {
+                self.stage = Stage::Done;
+                return Poll::Ready(Ok(()));
+            }
+            self.stage = Stage::InLine(limiter.wait_in_line(units, self.max_wait, RejectionKind::RateLimited));
+        }
+        let Stage::InLine(place) = &mut self.stage else {
+            // Else it would take once more what has been handed out.
+            panic!("`Acquire` polled after it was ready")
+        };
+        let result = ready!(place.as_mut().poll(context));
+        self.stage = Stage::Done;
+        Poll::Ready(result)
+    }
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "New",
+            Self::InLine(_) => "InLine",
+            Self::Done => "Done",
         })
     }
 }

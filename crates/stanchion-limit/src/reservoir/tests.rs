@@ -44,12 +44,16 @@ impl Beside {
     }
 
     fn ask(&self, thread: u32, units: u64) -> Decision {
-        let decision = self.reservoirs.take_by(&self.bucket, thread, units, || self.now.get());
+        let decision =
+            self.reservoirs.take_by(&self.bucket, thread, units, || self.now.get()).decision(&self.bucket, units);
         self.compared(decision, units)
     }
 
     fn ask_at(&self, units: u64) -> Decision {
-        let decision = self.reservoirs.take_at(&self.bucket, units, self.now.get(), || self.now.get());
+        let decision = self
+            .reservoirs
+            .take_at(&self.bucket, units, self.now.get(), || self.now.get())
+            .decision(&self.bucket, units);
         self.compared(decision, units)
     }
 
@@ -294,7 +298,7 @@ fn a_reading_that_is_merely_old_empties_nothing() {
     let first = Cell::new(true);
     let now = || if first.replace(false) { 1_000 } else { beside.now.get() };
     assert!(beside.reservoirs.take_by(&beside.bucket, 1, 1, now).allowed());
-    let at = beside.reservoirs.take_at(&beside.bucket, 1, 1_000, || beside.now.get());
+    let at = beside.reservoirs.take_at(&beside.bucket, 1, 1_000, || beside.now.get()).decision(&beside.bucket, 1);
     assert!(!at.allowed() && at.retry_after() > Some(Duration::from_secs(99)));
     beside.pause(INTERVAL);
     assert!(beside.reservoirs.take_by(&beside.bucket, 1, 1, || beside.now.get()).allowed());
