@@ -226,7 +226,7 @@ mod tests {
             prop_assert_eq!((opened.loaded.weight, opened.loaded.version), (weight, version));
             prop_assert_eq!(opened.load_time, Duration::from_millis(70));
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(open(&framing, &bytes).is_none(), "byte {}", at);
             bytes.truncate(at);
             prop_assert!(open(&framing, &bytes).is_none());
