@@ -4,13 +4,13 @@
 //! an upstream fifty times a second, which is well or sick as this process says, and
 //! prints each transition of its breaker.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use process::{PATIENCE, Process};
 use stanchion_breaker::{Breaker, Outcome, Sharing, Window};
 use stanchion_conformance::RedisServer;
 use stanchion_redis::RedisTripStore;
@@ -18,8 +18,6 @@ use stanchion_redis::RedisTripStore;
 const SERVER: &str = "STANCHION_FLEET_SERVER";
 /// What trips one instance by itself: half of its window, which is full of successes.
 const THRESHOLD: u32 = 50;
-/// For whatever must happen, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What an instance does. As a test of its own it does nothing.
 #[test]
@@ -76,68 +74,29 @@ async fn instance(url: &str) {
     }
 }
 
-struct Instance {
-    child: Child,
-    orders: ChildStdin,
-    lines: Receiver<String>,
-}
+struct Instance(Process);
 
 impl Instance {
     fn start(server: &RedisServer) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "an_instance", "--nocapture", "--test-threads", "1"])
-            .env(SERVER, server.url())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let orders = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if ["state ", "failed ", "ready"].iter().any(|known| line.starts_with(known))
-                    && sender.send(line).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        let started = Self { child, orders, lines };
-        assert_eq!(started.lines.recv_timeout(PATIENCE).unwrap(), "ready");
-        started
+        Self(Process::start(SERVER, server, &["state ", "failed "]))
     }
 
     fn say(&mut self, order: &str) {
-        writeln!(self.orders, "{order}").unwrap();
+        self.0.say(order);
     }
 
-    /// The next line that begins so.
     fn next(&self, wanted: &str) -> String {
-        let began = Instant::now();
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())).unwrap();
-            if line.starts_with(wanted) {
-                return line;
-            }
-        }
+        self.0.next(wanted)
     }
 
     /// All it has said of its state.
     fn states(&self) -> Vec<String> {
-        self.lines.try_iter().filter(|line| line.starts_with("state")).collect()
+        self.0.unread().into_iter().filter(|line| line.starts_with("state")).collect()
     }
 
     fn failed(&mut self) -> u32 {
         self.say("count");
         self.next("failed").trim_start_matches("failed ").parse().unwrap()
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }
 

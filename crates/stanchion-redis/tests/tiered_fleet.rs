@@ -3,11 +3,11 @@
 //! Each process is this test binary once more, told so by its environment. It does what it is told to
 //! on its standard input, and prints each load and each answer.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+mod process;
+
 use std::time::{Duration, Instant};
 
+use process::Process;
 use stanchion_cache::{Cache, Raw, TieredCache};
 use stanchion_conformance::RedisServer;
 use stanchion_redis::RedisCacheStore;
@@ -17,8 +17,6 @@ const SERVER: &str = "STANCHION_TIERED_SERVER";
 const LOAD: Duration = Duration::from_millis(300);
 const TTL: Duration = Duration::from_secs(3);
 const LEASE: Duration = Duration::from_secs(1);
-/// For whatever must happen, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type Values = TieredCache<u64, Vec<u8>>;
 
@@ -96,50 +94,23 @@ async fn obey(cache: &Values, order: &str) -> String {
 }
 
 struct Instance {
-    child: Child,
-    orders: ChildStdin,
-    lines: Receiver<String>,
+    process: Process,
     loads: u32,
 }
 
 impl Instance {
     fn start(server: &RedisServer) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "an_instance", "--nocapture", "--test-threads", "1"])
-            .env(SERVER, server.url())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let orders = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if ["answer ", "loading", "ready"].iter().any(|known| line.starts_with(known))
-                    && sender.send(line).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        let mut started = Self { child, orders, lines, loads: 0 };
-        assert_eq!(started.line(), "ready");
-        started
+        Self { process: Process::start(SERVER, server, &["answer ", "loading"]), loads: 0 }
     }
 
     fn tell(&mut self, order: &str) {
-        writeln!(self.orders, "{order}").unwrap();
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("an instance says what it does")
+        self.process.say(order);
     }
 
     /// Its next answer; loads before it are counted.
     fn answer(&mut self) -> String {
         loop {
-            match self.line().strip_prefix("answer ") {
+            match self.process.line().strip_prefix("answer ") {
                 Some(answer) => return answer.to_owned(),
                 None => self.loads += 1,
             }
@@ -151,16 +122,9 @@ impl Instance {
         self.answer()
     }
 
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// What a load of it brings.
+    fn value(&self) -> String {
+        format!("by {}", self.process.id())
     }
 }
 
@@ -191,10 +155,10 @@ fn after_kill_9_of_the_one_who_loads_the_next_one_does_when_the_lease_is_over() 
     let server = RedisServer::start();
     let (mut one, mut other) = (Instance::start(&server), Instance::start(&server));
     one.tell("slow 7 60000");
-    assert_eq!(one.line(), "loading");
-    one.signal("-KILL");
+    assert_eq!(one.process.line(), "loading");
+    one.process.signal("-KILL");
     let began = Instant::now();
-    assert_eq!(other.ask("ask 7 100"), format!("by {}", other.child.id()));
+    assert_eq!(other.ask("ask 7 100"), other.value());
     let took = began.elapsed();
     assert_eq!(other.loads, 1);
     // What is left of a lease that was renewed a third of it ago at the latest, and a load.
@@ -206,12 +170,12 @@ fn one_who_was_held_up_while_it_loaded_is_fenced() {
     let server = RedisServer::start();
     let (mut one, mut other) = (Instance::start(&server), Instance::start(&server));
     one.tell("slow 7 1000");
-    assert_eq!(one.line(), "loading");
-    one.signal("-STOP");
-    let newer = format!("by {}", other.child.id());
+    assert_eq!(one.process.line(), "loading");
+    one.process.signal("-STOP");
+    let newer = other.value();
     assert_eq!(other.ask("ask 7 1"), newer);
-    one.signal("-CONT");
-    assert_eq!(one.answer(), format!("by {}", one.child.id()), "who waited gets it");
+    one.process.signal("-CONT");
+    assert_eq!(one.answer(), one.value(), "who waited gets it");
     assert_eq!((one.ask("fenced"), one.ask("get 7"), other.ask("get 7")), ("1".to_owned(), newer.clone(), newer));
 }
 
