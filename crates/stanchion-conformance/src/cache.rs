@@ -24,12 +24,15 @@ pub use random::*;
 pub use told::*;
 pub use value::*;
 
+/// From a name to an instance of its cache.
+pub type Open = Arc<dyn Fn(&str) -> Arc<dyn CacheStore> + Send + Sync>;
+
 /// Stores to be judged, and the clock by which they go.
 #[derive(Clone)]
 pub struct Subject {
     /// The cache of a name, as one instance of a service has it. Each call gives another instance of the same
     /// cache, which is told what others change.
-    pub open: Arc<dyn Fn(&str) -> Arc<dyn CacheStore> + Send + Sync>,
+    pub open: Open,
     /// The clock, which the laws advance.
     pub clock: ManualClock,
 }
