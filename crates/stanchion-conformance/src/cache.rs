@@ -3,11 +3,15 @@
 //! Each law uses caches of its own names, so that all can run on one store. Times are in whole milliseconds, which
 //! every store has. A law that waits to be told something waits for ten seconds of real time at most.
 
+#[cfg(test)]
+mod flaws;
 mod gone;
 mod heard;
 mod lease;
 mod load;
 mod model;
+#[cfg(test)]
+mod naive;
 mod random;
 mod told;
 mod value;

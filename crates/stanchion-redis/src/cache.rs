@@ -70,15 +70,16 @@ use crate::script::{Call, Script};
 /// a listener is told within about 3 s that nothing is heard from the server any more. A listener that lags by more than
 /// 4 MiB is told [`Interrupted`](stanchion_core::Change::Interrupted) and
 /// [`Resumed`](stanchion_core::Change::Resumed) in place of what it missed. One that panics is told
-/// the next change all the same.
+/// the next change all the same. One that blocks its thread holds up whatever shares it.
 ///
 /// On a cluster a change is passed on from node to node. Where one is cut off from the others, its subscribers miss
 /// changes without knowing it: the time for which an instance believes its own memory must have a limit.
 ///
 /// # Failover
 /// Redis replicates asynchronously. A replica that is promoted without the last writes of its
-/// master has values that were invalidated by these, and leases that were given back. A fence may then be
-/// given twice, to two holders. What is fresh for a time is stale after it, whatever was lost.
+/// master has values that were invalidated by these, and leases that were given back; what was under way then may be
+/// stored in spite of an invalidation. If its clock is behind, too, a fence may be given twice. Each value is there for its time and no
+/// longer, whatever was lost.
 pub struct RedisCacheStore<C = ConnectionManager> {
     client: Client<C>,
     name: String,

@@ -135,6 +135,19 @@ async fn every_key_goes_away_by_itself() {
         assert!((most - 5_000..=most + 1_001).contains(&left(key)) && left(key) > 0, "{key}: {} ms", left(key));
     }
     assert_eq!(server.command(&["DBSIZE"]).trim(), format!(":{}", known.len()));
+
+    // The ledger outlives whatever is written.
+    let fence = lease(&store, b"put").await;
+    for write in 0..4 {
+        server.command(&["PEXPIRE", "stanchion:cache1:{users.0}:s", "5000"]);
+        match write {
+            0 => assert!(store.put(b"put", fence, value(b"v", &[])).await.unwrap()),
+            1 => store.insert(b"insert", value(b"v", &[])).await.unwrap(),
+            2 => store.invalidate_tag("tag").await.unwrap(),
+            _ => drop(lease(&store, b"put").await),
+        }
+        assert!(left("s") > month - 5_000, "{write}");
+    }
 }
 
 /// As stated at the store.
