@@ -163,7 +163,7 @@ impl<C: Clone> RedisCacheStore<C> {
         self
     }
 
-    /// The most bytes that a value may have, with its tags. Default: 8 MiB.
+    /// The most bytes that a value may have, with its tags. Default: 8 MiB. Servers take 512 MiB at most.
     ///
     /// To store a larger one is an error, of the kind [`Unsupported`](StoreErrorKind::Unsupported), and nothing is
     /// sent. One that lies there is never fetched: it is no value. Mind that whatever shares the connection

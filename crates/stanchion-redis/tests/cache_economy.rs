@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use stanchion_conformance::{RedisCluster, RedisServer};
-use stanchion_core::{CacheStore, Fence, Found, Lease, LeaseStore, NewValue};
+use stanchion_core::{CacheStore, Fence, Found, Lease, LeaseStore, ManualClock, Moment, NewValue};
 use stanchion_redis::RedisCacheStore;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -135,6 +135,15 @@ async fn every_key_goes_away_by_itself() {
         assert!((most - 5_000..=most + 1_001).contains(&left(key)) && left(key) > 0, "{key}: {} ms", left(key));
     }
     assert_eq!(server.command(&["DBSIZE"]).trim(), format!(":{}", known.len()));
+
+    // What took long to load has so much less.
+    let clock = ManualClock::at(Moment::from_nanos(1_800_000_000_000_000_000));
+    let by_clock = self::store(&server, "users").clock(clock.clone());
+    let fence = lease(&by_clock, b"slow").await;
+    clock.advance(SECOND / 2);
+    assert!(by_clock.put(b"slow", fence, value(b"v", &[])).await.unwrap());
+    // A test's keys live for an hour more.
+    assert!((3_655_000..=3_659_501).contains(&left("e:slow")), "{}", left("e:slow"));
 
     // The ledger outlives whatever is written.
     let fence = lease(&store, b"put").await;

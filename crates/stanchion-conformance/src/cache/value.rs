@@ -75,6 +75,7 @@ pub async fn an_age_begins_with_the_load_and_not_with_its_end(subject: &Subject)
     let over = NewValue { keep_for: SECOND / 2, fresh_for: SECOND / 2, ..value(b"v", &[]) };
     store.put(b"late", fence, over).await;
     assert_eq!(store.get(b"late").await, None);
+    store.insert(b"none", value(b"old", &[])).await;
     store.insert(b"none", NewValue { keep_for: Duration::ZERO, fresh_for: Duration::ZERO, ..over }).await;
     assert_eq!(store.get(b"none").await, None);
 }
