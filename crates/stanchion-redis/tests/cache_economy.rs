@@ -18,7 +18,7 @@ const fn value<'a>(bytes: &'a [u8], tags: &'a [&'a str]) -> NewValue<'a> {
 }
 
 async fn lease(store: &dyn CacheStore, key: &[u8]) -> Fence {
-    match store.acquire(key, SECOND).await.unwrap() {
+    match store.acquire(key, 10 * SECOND).await.unwrap() {
         Lease::Held(fence) => fence,
         Lease::Taken { .. } => unreachable!("nobody else asks"),
     }
@@ -126,7 +126,7 @@ async fn every_key_goes_away_by_itself() {
         ("e:minute", 60_000),
         ("e:long", month),
         ("e:put", 10_000),
-        ("l:lease", 1_000),
+        ("l:lease", 10_000),
         ("l:renewed", 30_000),
         ("l:endless", month),
         ("s", month),
