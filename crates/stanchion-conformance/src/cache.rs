@@ -3,11 +3,15 @@
 //! Each law uses caches of its own names, so that all can run on one store. Times are in whole milliseconds, which
 //! every store has. A law that waits to be told something waits for ten seconds of real time at most.
 
+#[cfg(test)]
+mod flaws;
 mod gone;
 mod heard;
 mod lease;
 mod load;
 mod model;
+#[cfg(test)]
+mod naive;
 mod random;
 mod told;
 mod value;
@@ -24,12 +28,15 @@ pub use random::*;
 pub use told::*;
 pub use value::*;
 
+/// From a name to an instance of its cache.
+pub type Open = Arc<dyn Fn(&str) -> Arc<dyn CacheStore> + Send + Sync>;
+
 /// Stores to be judged, and the clock by which they go.
 #[derive(Clone)]
 pub struct Subject {
     /// The cache of a name, as one instance of a service has it. Each call gives another instance of the same
     /// cache, which is told what others change.
-    pub open: Arc<dyn Fn(&str) -> Arc<dyn CacheStore> + Send + Sync>,
+    pub open: Open,
     /// The clock, which the laws advance.
     pub clock: ManualClock,
 }

@@ -1,7 +1,10 @@
 //! Stanchion's stores on Redis (7.0 or later) and Valkey.
 //!
-//! [`RedisRateStore`] is for the rate limiters of `stanchion-limit`,
-//! [`RedisTripStore`] for the circuit breakers of `stanchion-breaker`.
+//! | Store | What it is for |
+//! |---|---|
+//! | [`RedisRateStore`] | the rate limiters of `stanchion-limit` |
+//! | [`RedisTripStore`] | the circuit breakers of `stanchion-breaker` |
+//! | [`RedisCacheStore`] | the caches of `stanchion-cache`, as their second tier |
 //!
 //! ```no_run
 //! use stanchion_limit::{KeyedLimiter, Outage, Quota};
@@ -25,7 +28,8 @@
 //! store spares most of them.
 //!
 //! # What every store here keeps to
-//! * One round trip for each call: `EVALSHA`, and `EVAL` only after `NOSCRIPT`.
+//! * One round trip for each call: `EVALSHA`, and `EVAL` only after `NOSCRIPT`. (What concerns all of a
+//!   cache that is spread over several hash slots takes two.)
 //! * The server's clock, read once.
 //! * All keys of a call in one hash slot.
 //! * Each key has a time to live that outlives what it remembers.
@@ -33,7 +37,7 @@
 //! * A deadline for each call.
 //!
 //! # On a cluster
-//! With the feature `cluster` both stores have a `connect_cluster`. All keys of a call are
+//! With the feature `cluster` all stores have a `connect_cluster`. All keys of a call are
 //! in one slot, by the hash tag in their name. A call that a node points elsewhere is sent
 //! there, which is one more round trip; the successor of a master is found.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -32,7 +32,7 @@ const KEYS: [&str; 3] =
 async fn somebody_elses_value_is_none_and_gives_way() {
     let server = RedisServer::start();
     let store = store(&server);
-    let strange: [&[&str]; 20] = [
+    let strange: [&[&str]; 21] = [
         &["SET", "hello"],
         &["SET", ""],
         &["SET", "1:2:3:4:5:6:"],
@@ -52,18 +52,22 @@ async fn somebody_elses_value_is_none_and_gives_way() {
         &["ZADD", "-5", "latest", "-5", "cleared"],
         &["ZADD", "1.5", "latest", "0.5", "cleared"],
         &["ZADD", "1", "latest", "2", "cleared"],
+        &["ZADD", "1", "latest", "8000000000000000", "cleared"],
         &["ZADD", "9007199254740991", "latest", "9007199254740991", "cleared"],
     ];
-    for key in KEYS {
+    for (key, with_ledger) in [(KEYS[0], false), (KEYS[1], false), (KEYS[2], false), (KEYS[1], true), (KEYS[2], true)] {
         for words in strange {
             let put_there = || {
                 server.command(&["FLUSHALL"]);
+                if with_ledger {
+                    server.command(&["ZADD", KEYS[0], "5", "latest", "5", "cleared"]);
+                }
                 let command: Vec<&str> = [words[0], key].into_iter().chain(words[1..].iter().copied()).collect();
                 server.command(&command);
             };
             put_there();
             assert_eq!(store.get(b"k").await.unwrap(), None, "{key} {words:?}");
-            // What looks like an entry of a lost ledger's is cleared away; nothing else is.
+            // What looks like an entry, of a lost ledger's or with garbled tags, is cleared away; nothing else is.
             let entry_like = key == KEYS[1] && words[1].starts_with("9000000000000000:0:9999999999");
             assert_eq!(server.command(&["EXISTS", key]).trim() == ":1", !entry_like, "{key} {words:?}");
             assert!(!store.renew(b"k", Fence::new(1), SECOND).await.unwrap(), "{key} {words:?}");
@@ -110,9 +114,12 @@ async fn a_value_that_is_too_large_is_an_error_to_store_and_none_to_look_at() {
     assert!(matches!(generous.get_or_lease(b"k", SECOND).await.unwrap(), Found::Fresh(found) if found.bytes == large));
 
     // Of these the tags count, too: 3 bytes and what says how many they are.
-    for (most, too_large) in [((16 << 20) + 1, false), (16 << 20, true), (8 << 20, true)] {
-        let store = store(&server).max_value_bytes(most);
-        assert_eq!(store.get(b"k").await.unwrap().is_none(), too_large);
+    generous.insert(b"tagged", value(&[b'x'; 100], &["tag"])).await.unwrap();
+    let cases =
+        [(&b"k"[..], 16 << 20, false), (b"k", (16 << 20) - 1, true), (b"tagged", 104, false), (b"tagged", 103, true)];
+    for (key, more, too_large) in cases {
+        let store = store(&server).max_value_bytes(more + 1);
+        assert_eq!(store.get(key).await.unwrap().is_none(), too_large, "{more}");
     }
     let store = store(&server).max_value_bytes(105);
     server.command(&["CONFIG", "RESETSTAT"]);
@@ -214,6 +221,32 @@ async fn a_server_that_forbids_it_says_so() {
     }
 }
 
+/// What concerns all slots is done in those that can do it, and is told, and is an error all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_fails_is_an_error_and_the_others_are_done() {
+    let server = RedisServer::start();
+    let [store, other] = [(); 2].map(|()| store(&server).slots(8).unwrap());
+    for key in 0..32_u8 {
+        store.insert(&[key], value(b"v", &["tag"])).await.unwrap();
+    }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let _subscription = other.subscribe(std::sync::Arc::new(move |change| drop(tell.send(format!("{change:?}")))));
+    assert_eq!(told.recv().await.unwrap(), "Resumed");
+    server.command(&["ACL", "SETUSER", "default", "resetkeys", "~*.[0-6]}*"]);
+    assert_eq!(store.invalidate_tag("tag").await.unwrap_err().kind(), StoreErrorKind::Refused);
+    assert_eq!(told.recv().await.unwrap(), "Tag(\"tag\")");
+    server.command(&["ACL", "SETUSER", "default", "allkeys"]);
+    let mut left = 0;
+    for key in 0..32_u8 {
+        left += usize::from(store.get(&[key]).await.unwrap().is_some());
+    }
+    assert!((1..16).contains(&left), "{left} of an eighth of 32");
+    store.invalidate_tag("tag").await.unwrap();
+    for key in 0..32_u8 {
+        assert_eq!(store.get(&[key]).await.unwrap(), None);
+    }
+}
+
 /// The fate of a call that is late is unknown, and it is as late as was allowed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_ends_within_its_deadline() {
@@ -249,6 +282,7 @@ async fn a_clock_that_steps_back_brings_nothing_back() {
     let first = lease(&store, b"first").await;
     store.insert(b"k", value(b"v", &["tag"])).await.unwrap();
     clock.turn_back(3_600 * SECOND);
+    assert_eq!(store.get(b"k").await.unwrap().unwrap().age, Duration::ZERO);
     store.invalidate_tag("tag").await.unwrap();
     assert_eq!(store.get(b"k").await.unwrap(), None);
     assert!(!store.put(b"first", first, value(b"v", &["tag"])).await.unwrap());

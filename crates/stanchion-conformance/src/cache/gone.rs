@@ -45,6 +45,15 @@ pub async fn what_bears_an_invalidated_tag_is_gone_and_nothing_else(subject: &Su
         }
         subject.clock.advance(MILLI);
     }
+    // One of many is enough.
+    let many: Vec<String> = (0..250).map(|tag| format!("tag-{tag}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for tag in [0, 99, 100, 101, 249] {
+        one.insert(b"many", value(b"v", &many)).await;
+        assert!(one.get(b"many").await.is_some());
+        other.invalidate_tag(many[tag]).await;
+        assert_eq!(one.get(b"many").await, None);
+    }
     // Stale ones, too.
     one.insert(b"stale", value(b"v", &["all"])).await;
     subject.clock.advance(SECOND);

@@ -13,11 +13,11 @@ pub(super) struct Model {
 
 #[derive(Debug)]
 enum Event {
-    Granted { key: u8, fence: Fence, at: Duration, until: Duration },
+    Granted { key: Vec<u8>, fence: Fence, at: Duration, until: Duration },
     Renewed { fence: Fence, until: Duration },
-    Released { key: u8 },
-    Stored { key: u8, born: Duration, since: usize, keep_for: Duration, value: StoredValue },
-    Invalidated { key: u8 },
+    Released { key: Vec<u8> },
+    Stored { key: Vec<u8>, born: Duration, since: usize, keep_for: Duration, value: StoredValue },
+    Invalidated { key: Vec<u8> },
     InvalidatedTag { tag: String },
     Cleared,
 }
@@ -33,19 +33,19 @@ pub(super) struct Standing {
 }
 
 impl Model {
-    pub(super) fn get(&self, key: u8, now: Duration) -> Option<StoredValue> {
+    pub(super) fn get(&self, key: &[u8], now: Duration) -> Option<StoredValue> {
         let stored =
             self.history.iter().rposition(|event| matches!(event, Event::Stored { key: of, .. } if *of == key));
         let stored = stored?;
         let Event::Stored { born, since, keep_for, value, .. } = &self.history[stored] else { return None };
         let invalidated = |event: &Event| matches!(event, Event::Invalidated { key: of } if *of == key);
-        let gone = now >= *born + *keep_for
+        let gone = now >= born.saturating_add(*keep_for)
             || self.history[stored..].iter().any(invalidated)
             || self.is_void(*since, &value.tags);
         (!gone).then(|| StoredValue { age: now - *born, ..value.clone() })
     }
 
-    pub(super) fn standing(&self, key: u8, now: Duration) -> Option<Standing> {
+    pub(super) fn standing(&self, key: &[u8], now: Duration) -> Option<Standing> {
         let granted = |event: &Event| matches!(event, Event::Granted { key: of, .. } if *of == key);
         let place = self.history.iter().rposition(granted)?;
         let Event::Granted { fence, at, mut until, .. } = self.history[place] else { return None };
@@ -64,43 +64,43 @@ impl Model {
         (now < until).then_some(Standing { fence, until, at, place })
     }
 
-    pub(super) fn grant(&mut self, key: u8, fence: Fence, now: Duration, duration: Duration) {
-        self.history.push(Event::Granted { key, fence, at: now, until: now + duration });
+    pub(super) fn grant(&mut self, key: &[u8], fence: Fence, now: Duration, duration: Duration) {
+        self.history.push(Event::Granted { key: key.to_vec(), fence, at: now, until: now.saturating_add(duration) });
     }
 
-    pub(super) fn renew(&mut self, key: u8, fence: Fence, now: Duration, duration: Duration) -> bool {
+    pub(super) fn renew(&mut self, key: &[u8], fence: Fence, now: Duration, duration: Duration) -> bool {
         let holds = self.standing(key, now).is_some_and(|standing| standing.fence == fence);
         if holds {
-            self.history.push(Event::Renewed { fence, until: now + duration });
+            self.history.push(Event::Renewed { fence, until: now.saturating_add(duration) });
         }
         holds
     }
 
-    pub(super) fn release(&mut self, key: u8, fence: Fence, now: Duration) -> bool {
+    pub(super) fn release(&mut self, key: &[u8], fence: Fence, now: Duration) -> bool {
         let holds = self.standing(key, now).is_some_and(|standing| standing.fence == fence);
         if holds {
-            self.history.push(Event::Released { key });
+            self.history.push(Event::Released { key: key.to_vec() });
         }
         holds
     }
 
-    pub(super) fn put(&mut self, key: u8, fence: Fence, value: NewValue<'_>, now: Duration) -> bool {
+    pub(super) fn put(&mut self, key: &[u8], fence: Fence, value: NewValue<'_>, now: Duration) -> bool {
         let Some(standing) = self.standing(key, now).filter(|standing| standing.fence == fence) else { return false };
         let allowed = !self.is_void(standing.place, value.tags);
         if allowed {
             self.store(key, value, standing.at, standing.place);
         } else {
-            self.history.push(Event::Released { key });
+            self.history.push(Event::Released { key: key.to_vec() });
         }
         allowed
     }
 
-    pub(super) fn insert(&mut self, key: u8, value: NewValue<'_>, now: Duration) {
+    pub(super) fn insert(&mut self, key: &[u8], value: NewValue<'_>, now: Duration) {
         self.store(key, value, now, self.history.len());
     }
 
-    pub(super) fn invalidate(&mut self, key: u8) {
-        self.history.push(Event::Invalidated { key });
+    pub(super) fn invalidate(&mut self, key: &[u8]) {
+        self.history.push(Event::Invalidated { key: key.to_vec() });
     }
 
     pub(super) fn invalidate_tag(&mut self, tag: &str) {
@@ -111,10 +111,10 @@ impl Model {
         self.history.push(Event::Cleared);
     }
 
-    fn store(&mut self, key: u8, value: NewValue<'_>, born: Duration, since: usize) {
+    fn store(&mut self, key: &[u8], value: NewValue<'_>, born: Duration, since: usize) {
         let tags = value.tags.iter().map(|&tag| tag.to_owned()).collect();
         let stored = StoredValue { bytes: value.bytes.to_vec(), age: Duration::ZERO, fresh_for: value.fresh_for, tags };
-        self.history.push(Event::Stored { key, born, since, keep_for: value.keep_for, value: stored });
+        self.history.push(Event::Stored { key: key.to_vec(), born, since, keep_for: value.keep_for, value: stored });
     }
 
     /// Whether all was cleared, or one of these tags invalidated, since that place.

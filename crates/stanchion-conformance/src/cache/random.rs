@@ -6,7 +6,7 @@ use std::time::Duration;
 use stanchion_core::{Fence, Found, Lease, NewValue};
 
 use super::model::Model;
-use super::{Instance, MILLI, Subject};
+use super::{Instance, Subject};
 
 /// What two instances do with a few keys and tags, in all orders, beside a model that remembers everything.
 pub async fn random_histories_are_those_of_the_definition(subject: &Subject) {
@@ -20,7 +20,7 @@ pub async fn random_histories_are_those_of_the_definition(subject: &Subject) {
     };
     for _ in 0..3_000 {
         if run.draw(3) == 0 {
-            let pause = MILLI * run.draw(120);
+            let pause = TICK * run.draw(6);
             subject.clock.advance(pause);
         }
         run.step(Duration::from_nanos(subject.clock.now().as_nanos() - run.begin)).await;
@@ -31,6 +31,9 @@ pub async fn random_histories_are_those_of_the_definition(subject: &Subject) {
         assert!(times > 20, "{what}: {times} times");
     }
 }
+
+/// All times are so many of these, so that ends are often met exactly.
+const TICK: Duration = Duration::from_millis(20);
 
 struct Run {
     stores: [Instance; 2],
@@ -60,7 +63,7 @@ impl Run {
     async fn step(&mut self, now: Duration) {
         let store = self.stores[self.draw(2) as usize].clone();
         let mut key = u8::try_from(self.draw(3)).expect("small");
-        let duration = MILLI * (1 + self.draw(400));
+        let duration = TICK * (1 + self.draw(20));
         let action = self.draw(23);
         // Most often a fence of the last few, with its own key.
         let back = 1 + self.draw(3) as usize;
@@ -72,13 +75,13 @@ impl Run {
             fence = Fence::new(fence.get() + 1_000);
         }
         let bytes = self.draw(1 << 20).to_le_bytes();
-        let fresh_for = MILLI * self.draw(300);
-        let keep_for = fresh_for + MILLI * self.draw(300);
+        let fresh_for = TICK * self.draw(15);
+        let keep_for = fresh_for + TICK * self.draw(15);
         let value = NewValue { bytes: &bytes, fresh_for, keep_for, tags: TAGS[self.draw(6) as usize] };
         match action {
             0..=2 => {
                 let found = store.get(&[key]).await;
-                assert_eq!(found, self.model.get(key, now));
+                assert_eq!(found, self.model.get(&[key], now));
             }
             3..=8 => self.get_or_lease(&store, key, now, duration).await,
             9 => {
@@ -87,28 +90,28 @@ impl Run {
             }
             10 => {
                 let renewed = store.renew(&[key], fence, duration).await;
-                assert_eq!(renewed, self.model.renew(key, fence, now, duration));
+                assert_eq!(renewed, self.model.renew(&[key], fence, now, duration));
                 self.saw("renewed", renewed);
             }
             11 => {
                 let released = store.release(&[key], fence).await;
-                assert_eq!(released, self.model.release(key, fence, now));
+                assert_eq!(released, self.model.release(&[key], fence, now));
                 self.saw("released", released);
             }
             12..=15 => {
-                let stands = self.model.standing(key, now).is_some_and(|standing| standing.fence == fence);
+                let stands = self.model.standing(&[key], now).is_some_and(|standing| standing.fence == fence);
                 let put = store.put(&[key], fence, value).await;
-                assert_eq!(put, self.model.put(key, fence, value, now), "{value:?}");
+                assert_eq!(put, self.model.put(&[key], fence, value, now), "{value:?}");
                 self.saw("put", put);
                 self.saw("void put", stands && !put);
             }
             16 => {
                 store.insert(&[key], value).await;
-                self.model.insert(key, value, now);
+                self.model.insert(&[key], value, now);
             }
             17 => {
                 store.invalidate(&[key]).await;
-                self.model.invalidate(key);
+                self.model.invalidate(&[key]);
             }
             18..=21 => {
                 let tag = ["a", "b", "c"][self.draw(3) as usize];
@@ -124,7 +127,7 @@ impl Run {
     }
 
     async fn get_or_lease(&mut self, store: &Instance, key: u8, now: Duration, duration: Duration) {
-        let known = self.model.get(key, now);
+        let known = self.model.get(&[key], now);
         match store.get_or_lease(&[key], duration).await {
             Found::Fresh(value) => {
                 assert!(value.is_fresh());
@@ -141,11 +144,11 @@ impl Run {
     }
 
     fn leased(&mut self, key: u8, lease: Lease, now: Duration, duration: Duration) {
-        match (lease, self.model.standing(key, now)) {
+        match (lease, self.model.standing(&[key], now)) {
             (Lease::Held(fence), None) => {
                 let greatest = self.fences.iter().filter(|(of, _)| *of == key).map(|(_, fence)| *fence).max();
                 assert!(greatest.is_none_or(|greatest| fence > greatest), "{fence:?} after {greatest:?}");
-                self.model.grant(key, fence, now, duration);
+                self.model.grant(&[key], fence, now, duration);
                 self.fences.push((key, fence));
                 self.saw("granted", true);
             }

@@ -10,9 +10,9 @@ use super::{MILLI, SECOND, Subject, any_bytes, value};
 pub async fn a_value_comes_back_as_it_was_stored(subject: &Subject) {
     let store = subject.store("as-stored");
     let all: Vec<u8> = (0..=255).collect();
-    for (place, bytes) in [&b""[..], b"v", &all, &vec![7; 1 << 20]].into_iter().enumerate() {
+    for (place, bytes) in (0_u8..).zip([&b""[..], b"v", &all, &vec![7; 1 << 20]]) {
         for tags in [&[][..], &["a"], &["b", "", "a", "ü\0:"]] {
-            let key = [place as u8];
+            let key = [place];
             let new = NewValue { bytes, fresh_for: 1_500 * MILLI, keep_for: 2_500 * MILLI, tags };
             let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
             let mut stored = StoredValue { bytes: bytes.to_vec(), age: Duration::ZERO, fresh_for: 1_500 * MILLI, tags };
@@ -75,6 +75,7 @@ pub async fn an_age_begins_with_the_load_and_not_with_its_end(subject: &Subject)
     let over = NewValue { keep_for: SECOND / 2, fresh_for: SECOND / 2, ..value(b"v", &[]) };
     store.put(b"late", fence, over).await;
     assert_eq!(store.get(b"late").await, None);
+    store.insert(b"none", value(b"old", &[])).await;
     store.insert(b"none", NewValue { keep_for: Duration::ZERO, fresh_for: Duration::ZERO, ..over }).await;
     assert_eq!(store.get(b"none").await, None);
 }
@@ -113,16 +114,18 @@ pub async fn times_without_end_are_times_all_the_same(subject: &Subject) {
 pub async fn any_bytes_are_a_key_and_any_text_is_a_tag(subject: &Subject) {
     let store = subject.store("any");
     let keys = any_bytes();
-    for (place, key) in keys.iter().enumerate() {
+    for (place, key) in (0_u8..).zip(&keys) {
         let tag = String::from_utf8_lossy(key);
-        store.insert(key, value(&[place as u8], &[&tag, "all"])).await;
+        store.insert(key, value(&[place], &[&tag, "all"])).await;
     }
-    for (place, key) in keys.iter().enumerate() {
+    for (place, key) in (0_u8..).zip(&keys) {
         let found = store.get(key).await.expect("it is there");
-        assert_eq!((found.bytes, &found.tags[0]), (vec![place as u8], &String::from_utf8_lossy(key).into_owned()));
+        assert_eq!((found.bytes, &found.tags[0]), (vec![place], &String::from_utf8_lossy(key).into_owned()));
         store.invalidate_tag(&found.tags[0]).await;
         assert_eq!(store.get(key).await, None, "{place}");
-        assert!(store.get(keys.get(place + 1).unwrap_or(key)).await.is_some() == (place + 1 < keys.len()));
+        if let Some(next) = keys.get(usize::from(place) + 1) {
+            assert!(store.get(next).await.is_some(), "{place}");
+        }
         store.lease(key).await;
     }
     for key in &keys {
@@ -137,12 +140,12 @@ pub async fn names_do_not_meet(subject: &Subject) {
     let long = ["n".repeat(200), "n".repeat(201)];
     let names = ["", "names", "names.0", "names.1", "{names}", "names}", "#", "names:e", "ü", &long[0], &long[1]];
     let stores = names.map(|name| subject.store(name));
-    for (place, store) in stores.iter().enumerate() {
-        assert_eq!(store.get(b"k").await, None, "{}", names[place]);
-        store.insert(b"k", value(&[place as u8], &["tag"])).await;
+    for (place, store) in (0_u8..).zip(&stores) {
+        assert_eq!(store.get(b"k").await, None, "{}", names[usize::from(place)]);
+        store.insert(b"k", value(&[place], &["tag"])).await;
     }
-    for (place, store) in stores.iter().enumerate() {
-        assert_eq!(store.bytes(b"k").await, Some(vec![place as u8]));
+    for (place, store) in (0_u8..).zip(&stores) {
+        assert_eq!(store.bytes(b"k").await, Some(vec![place]));
         store.lease(b"k").await;
         match place % 3 {
             0 => store.clear().await,
