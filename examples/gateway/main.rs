@@ -3,7 +3,7 @@
 //! In one process, over real sockets: a load generator, a gateway, and an
 //! upstream service that can do about 330 requests a second. 200 quiet tenants
 //! ask for 100 a second together, and one noisy tenant for 600 by itself. Readers
-//! look at 200 products, 100 times a second, two of five at the same one. A few
+//! look at 200 products, 60 times a second, three of five at the same one. A few
 //! of the upstream's answers are late, for a quarter of the time it is in
 //! trouble, and later it is dead for a while. The same traffic is played twice,
 //! through the gateway without and then with Stanchion, and a table says what
@@ -171,7 +171,7 @@ fn introduction(options: &Options) -> String {
         "\
 quiet      {QUIET_TENANTS} tenants, {QUIET_PER_SECOND} requests a second together
 noisy      1 tenant, {NOISY_PER_SECOND} requests a second
-readers    {READERS} tenants, {READERS_PER_SECOND} requests a second together for {PRODUCTS} products, two of five for one
+readers    {READERS} tenants, {READERS_PER_SECOND} requests a second together for {PRODUCTS} products, three of five for one
 upstream   {WORKERS} workers of {} ms: at most {capacity:.0} requests a second
 outage     {outage:?}: work takes {SLOWDOWN} times as long, {failing:.0} % of the answers are errors
 dead       {dead:?}: each answer is a 503

@@ -36,9 +36,9 @@ fn rows(pass: &Pass) -> Vec<Row> {
     let unsuccessful = upstream.refused + upstream.failed + upstream.calls_while_dead + gateway.timed_out;
     let (sent, unsent) = (pass.tally.sent(), pass.tally.dropped());
     let (readers, products) = (&pass.tally.readers, &upstream.products);
-    // So often the hottest product expires.
-    let expiries = pass.seconds / FRESH.as_secs_f64();
-    // Answers that were given, without those that somebody was asked for.
+    // So often an answer that is good for so long has to be had anew.
+    let lives = pass.seconds / FRESH.as_secs_f64();
+    // Answers that readers were given, less the calls by which the upstream was asked for them.
     let saved = readers.answered().saturating_sub(products.calls);
     vec![
         higher("quiet tenants: served", quiet.served_percent(), "%"),
@@ -59,8 +59,8 @@ fn rows(pass: &Pass) -> Vec<Row> {
         neutral("products: given the last answer", readers.fell_back_percent(), "%"),
         higher("products: hit ratio", readers.hit_percent(), "%"),
         higher("products: upstream calls saved", number(saved), "calls"),
-        lower("products: calls for one at a time", number(products.at_once), "calls"),
-        lower("hot product: calls for each expiry", products.hottest as f64 / expiries, "calls each"),
+        lower("products: most calls for one at a time", number(products.at_once), "calls"),
+        lower("hot product: calls for each TTL", products.hottest as f64 / lives, "calls each"),
         neutral("upstream: calls", number(upstream.calls), "calls"),
         lower("upstream: refused, failed, timed out", number(unsuccessful), "calls"),
         lower("upstream: calls for a request let in", each(upstream.own, pass.tally.let_in()), "calls each"),
@@ -277,9 +277,9 @@ mod tests {
             assert_eq!((&row["without"], &row["with"]), (&json!(without), &json!(with)));
         }
         assert_eq!(row("products: upstream calls saved")["with"], 2.0);
-        assert_eq!(row("products: calls for one at a time")["with"], 7.0);
-        // Five in two seconds, of which each is an expiry.
-        assert_eq!(row("hot product: calls for each expiry")["with"], 2.5);
+        assert_eq!(row("products: most calls for one at a time")["with"], 7.0);
+        // Five in two seconds, of which each is a time to live.
+        assert_eq!(row("hot product: calls for each TTL")["with"], 2.5);
     }
 
     #[test]
