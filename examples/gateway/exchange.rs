@@ -126,6 +126,18 @@ impl fmt::Display for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
+
+    #[test]
+    fn the_upstream_is_told_who_asks_only_where_that_makes_a_difference() {
+        let incoming = Request::get("http://gateway/orders?page=2").header(TENANT, "a").body(Body::empty()).unwrap();
+        let (own, everybodys) = (Asked::by(&incoming), Asked::by_anybody(&incoming));
+        assert_eq!(
+            (own.tenant, &*own.path, own.repeatable),
+            (Some(HeaderValue::from_static("a")), "/orders?page=2", true)
+        );
+        assert_eq!((everybodys.tenant, &*everybodys.path), (None, "/orders?page=2"));
+    }
 
     #[test]
     fn an_answer_is_new_to_who_waited_for_it_and_old_to_who_comes_later() {
