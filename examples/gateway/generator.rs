@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::outbound::TENANT;
-use crate::proxy::CACHE_STATUS;
-use crate::tally::{Ending, Tally};
+use crate::endings::Ending;
+use crate::exchange::TENANT;
+use crate::proxy::{CACHE_STATUS, HIT, LAST_KNOWN};
+use crate::tally::Tally;
 use crate::traffic::Arrival;
 
 /// Requests under way at a time. One that is due beyond them is not sent, and
@@ -40,8 +41,7 @@ pub(crate) async fn play(schedule: Vec<Arrival>, start: Instant, gateway: Socket
             record(&tally, arrival, Ending::Dropped);
             continue;
         };
-        // Each tenant asks for the same again and again, as those do who show a list.
-        let request = Request::get(format!("http://{gateway}/orders"))
+        let request = Request::get(format!("http://{gateway}{}", arrival.wanted))
             .header(TENANT, arrival.tenant.to_string())
             .body(Body::empty())
             .expect("an address and a tenant make a request");
@@ -62,16 +62,42 @@ async fn ending(client: &Client<HttpConnector, Body>, request: Request<Body>, du
         let (head, body) = client.request(request).await.ok()?.into_parts();
         // An answer is there when its last byte is.
         to_bytes(Body::new(body), usize::MAX).await.ok()?;
-        Some((head.status, head.headers.contains_key(CACHE_STATUS)))
+        Some(head)
     };
     match timeout_at(due + PATIENCE, answer).await {
-        Ok(Some((StatusCode::OK, false))) => Ending::Served(due.elapsed()),
-        Ok(Some((StatusCode::OK, true))) => Ending::FellBack(due.elapsed()),
-        Ok(Some((StatusCode::TOO_MANY_REQUESTS, _))) => Ending::Refused,
+        Ok(Some(head)) => told(head.status, head.headers.get(CACHE_STATUS), due.elapsed()),
+        _ => Ending::Failed,
+    }
+}
+
+/// What an answer says of itself.
+fn told(status: StatusCode, cached: Option<&HeaderValue>, took: Duration) -> Ending {
+    match (status, cached) {
+        (StatusCode::OK, None) => Ending::Served(took),
+        (StatusCode::OK, Some(how)) if how == HIT => Ending::Hit(took),
+        (StatusCode::OK, Some(how)) if how == LAST_KNOWN => Ending::FellBack(took),
+        (StatusCode::TOO_MANY_REQUESTS, _) => Ending::Refused,
         _ => Ending::Failed,
     }
 }
 
 fn record(tally: &Mutex<Tally>, arrival: Arrival, ending: Ending) {
     tally.lock().expect("nothing panics while it counts").record(arrival, ending);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_fresh_answer_is_a_success() {
+        let took = Duration::from_millis(3);
+        let told = |status, cached: Option<HeaderValue>| told(status, cached.as_ref(), took);
+        assert_eq!(told(StatusCode::OK, None), Ending::Served(took));
+        assert_eq!(told(StatusCode::OK, Some(HIT)), Ending::Hit(took));
+        assert_eq!(told(StatusCode::OK, Some(LAST_KNOWN)), Ending::FellBack(took));
+        assert_eq!(told(StatusCode::OK, Some(HeaderValue::from_static("gateway; fwd=stale"))), Ending::Failed);
+        assert_eq!(told(StatusCode::TOO_MANY_REQUESTS, None), Ending::Refused);
+        assert_eq!(told(StatusCode::BAD_GATEWAY, Some(HIT)), Ending::Failed);
+    }
 }

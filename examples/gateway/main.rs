@@ -2,7 +2,8 @@
 //!
 //! In one process, over real sockets: a load generator, a gateway, and an
 //! upstream service that can do about 330 requests a second. 200 quiet tenants
-//! ask for 100 a second together, and one noisy tenant for 600 by itself. A few
+//! ask for 100 a second together, and one noisy tenant for 600 by itself. Readers
+//! look at 200 products, 60 times a second, three of five at the same one. A few
 //! of the upstream's answers are late, for a quarter of the time it is in
 //! trouble, and later it is dead for a while. The same traffic is played twice,
 //! through the gateway without and then with Stanchion, and a table says what
@@ -12,8 +13,10 @@
 //! How Stanchion is wired stands at the top of `proxy.rs`, for what comes in, and
 //! of `outbound.rs`, for what goes out.
 
+mod demand;
+mod endings;
+mod exchange;
 mod generator;
-mod last_known;
 mod options;
 mod outbound;
 mod progress;
@@ -37,12 +40,12 @@ use tokio::time::Instant;
 
 use crate::generator::DESCRIPTORS;
 use crate::options::{Options, USAGE};
-use crate::outbound::Gateway;
+use crate::outbound::{FRESH, Gateway};
 use crate::proxy::{BURST, PER_SECOND, Policies};
 use crate::report::{Pass, Report};
 use crate::server::Server;
 use crate::tally::Tally;
-use crate::traffic::{Crowd, NOISY_PER_SECOND, QUIET_PER_SECOND, QUIET_TENANTS};
+use crate::traffic::{Crowd, NOISY_PER_SECOND, PRODUCTS, QUIET_PER_SECOND, QUIET_TENANTS, READERS, READERS_PER_SECOND};
 use crate::trouble::Trouble;
 use crate::upstream::{FAILING_IN_OUTAGE, MEAN_WORK, SLOWDOWN, Upstream, WORKERS};
 
@@ -146,6 +149,8 @@ gateway    http://{gateway}/   ({PER_SECOND} requests a second for each x-tenant
 
 One request, with the headers that say how the tenant stands:
   curl -i -H 'x-tenant: me' http://{gateway}/orders/1
+The same for everybody, from a cache: how old it is
+  curl -i -H 'x-tenant: me' http://{gateway}/products/1
 Sixty at once, and how many of them were served:
   curl -sZ -H 'x-tenant: me' -o /dev/null -w '%{{http_code}}\\n' 'http://{gateway}/orders/[1-60]' | sort | uniq -c
 
@@ -166,12 +171,14 @@ fn introduction(options: &Options) -> String {
         "\
 quiet      {QUIET_TENANTS} tenants, {QUIET_PER_SECOND} requests a second together
 noisy      1 tenant, {NOISY_PER_SECOND} requests a second
+readers    {READERS} tenants, {READERS_PER_SECOND} requests a second together for {PRODUCTS} products, three of five for one
 upstream   {WORKERS} workers of {} ms: at most {capacity:.0} requests a second
 outage     {outage:?}: work takes {SLOWDOWN} times as long, {failing:.0} % of the answers are errors
 dead       {dead:?}: each answer is a 503
 without    up to 4 attempts, no timeouts
 Stanchion  {PER_SECOND} requests a second for each tenant, {BURST} at once, {store};
-           timeouts, retry and hedge on a budget, a breaker, the last known answer where there is no other
+           timeouts, retry and hedge on a budget, a breaker, the last known answer where there is no other;
+           products from a cache, fresh for {FRESH:?}
 each pass  {seconds} s of the same traffic, seed {}
 
 ",
@@ -199,8 +206,13 @@ mod tests {
             let pass = play("test", &options, &policies, Crowd::Everybody).await.unwrap();
             assert_eq!(pass.tally.sent() + pass.tally.dropped(), due);
             // Whatever reached the upstream was asked for by a client, a retry or a hedge.
-            assert!(pass.upstream.calls <= pass.tally.let_in() + pass.gateway.retries + pass.gateway.hedges);
-            assert!(pass.upstream.calls_in_outage > 0 && pass.upstream.calls_while_dead > 0);
+            let (readers, products) = (&pass.tally.readers, pass.upstream.products);
+            let asked = pass.tally.let_in() + readers.sent();
+            assert!(pass.upstream.calls <= asked + pass.gateway.retries + pass.gateway.hedges);
+            assert!(pass.upstream.own_in_outage > 0 && pass.upstream.calls_while_dead > 0);
+            // Whoever was answered by the cache is none of whom the upstream has heard.
+            assert!(products.calls > 0 && products.calls + readers.hits <= readers.sent());
+            assert_eq!(readers.hits > 0, policies.upstream.is_some());
             let fell_back = pass.tally.quiet.fell_back() + pass.tally.noisy.fell_back();
             assert!(fell_back <= pass.gateway.fallbacks);
         }

@@ -1,24 +1,24 @@
 //! The way out, from the gateway to the upstream, and how Stanchion protects it.
 
 use std::error::Error;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderValue, StatusCode, uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use stanchion_breaker::Breaker;
-use stanchion_pipeline::{Attempt, Call, CallError, Classify, ConfigError, Hedge, Outcome, Pipeline, Retry};
+use stanchion_cache::{Cache, Clock, LoadError, Loaded};
+use stanchion_pipeline::{Attempt, Call, CallError, ConfigError, Hedge, Pipeline, Retry};
 use tokio::time::{Instant, sleep};
 
-use crate::last_known::LastKnown;
+use crate::exchange::{Answer, Asked, CALL, Fault, Kept, Origin, TENANT};
 
 /// All policies of a call of the upstream, in one value.
 ///
@@ -49,19 +49,73 @@ pub(crate) fn pipeline() -> Result<Pipeline, ConfigError> {
         .build()
 }
 
+/// So long what the upstream says of a product is good for everybody who asks.
+pub(crate) const FRESH: Duration = Duration::from_secs(1);
+
+/// What many ask for, and may see a little later: one of them asks the upstream,
+/// through the pipeline. What can't be had anew is given as it was, and
+/// for a second (the default) nobody asks again.
+fn products(clock: Clock) -> Result<Cache<String, Kept>, ConfigError> {
+    Cache::builder()
+        .name("products")
+        .max_entries(10_000)
+        .max_weight(64 << 20)
+        .weigher(|_, kept: &Kept| kept.weight())
+        .ttl(FRESH)
+        .stale_if_error(Duration::from_secs(600))
+        .clock(clock)
+        .build()
+}
+
+/// What one tenant was told last, for when the upstream says nothing. What is a tenant's
+/// own is always asked for anew, so nothing here is ever a hit.
+fn last_known(clock: Clock) -> Result<Cache<Own, Kept>, ConfigError> {
+    Cache::builder()
+        .name("last known")
+        .max_entries(1_000)
+        .max_weight(64 << 20)
+        .weigher(|_, kept: &Kept| kept.weight())
+        .ttl(Duration::from_secs(600))
+        .clock(clock)
+        .build()
+}
+
+/// Who asked for what. What one tenant was told is never another's answer.
+type Own = (Option<HeaderValue>, String);
+
+/// All that protects the way out. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pipeline: Pipeline,
+    products: Cache<String, Kept>,
+    last_known: Cache<Own, Kept>,
+    /// What is kept grows old by it.
+    clock: Clock,
+}
+
+impl Outgoing {
+    pub(crate) fn stanchion() -> Result<Self, ConfigError> {
+        Self::of(pipeline()?, Clock::system())
+    }
+
+    fn of(pipeline: Pipeline, clock: Clock) -> Result<Self, ConfigError> {
+        Ok(Self { pipeline, products: products(clock.clone())?, last_known: last_known(clock.clone())?, clock })
+    }
+}
+
 /// A gateway to one upstream. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Gateway {
     upstream: SocketAddr,
     client: Client<HttpConnector, Body>,
     /// Without it, the retry loop that people write.
-    pipeline: Option<Pipeline>,
-    last_known: LastKnown,
+    stanchion: Option<Outgoing>,
     counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
+    calls: AtomicU64,
     insisted: AtomicU64,
     timed_out: AtomicU64,
 }
@@ -71,44 +125,71 @@ struct Counters {
 pub(crate) struct GatewayCounts {
     pub(crate) retries: u64,
     pub(crate) hedges: u64,
-    /// Calls that were given the last known answer.
+    /// Calls of tenants that were given the last known answer.
     pub(crate) fallbacks: u64,
     /// Attempts that were given up for want of time, the gateway's or its client's.
     pub(crate) timed_out: u64,
 }
 
 impl Gateway {
-    pub(crate) fn to(upstream: SocketAddr, pipeline: Option<Pipeline>) -> Self {
+    pub(crate) fn to(upstream: SocketAddr, stanchion: Option<Outgoing>) -> Self {
         Self {
             upstream,
             client: Client::builder(TokioExecutor::new()).build_http(),
-            pipeline,
-            last_known: LastKnown::new(),
+            stanchion,
             counters: Arc::default(),
         }
     }
 
-    /// One call of the upstream: with all its policies, the last known answer
-    /// included, which says that it is one.
-    pub(crate) async fn call(&self, asked: &Asked) -> Result<Answer, CallError<Fault>> {
-        let Some(pipeline) = &self.pipeline else {
+    /// What is a tenant's own: one call of the upstream with all its policies, the
+    /// last known answer included, which says that it is one.
+    pub(crate) async fn own(&self, asked: &Asked) -> Result<Answer, CallError<Fault>> {
+        let Some(Outgoing { pipeline, last_known, clock, .. }) = &self.stanchion else {
             return self.insist(asked).await;
         };
-        let instead = |reason| async { self.last_known.get(asked).ok_or(reason) };
+        let key = (asked.tenant.clone(), asked.path.clone());
+        let (number, began) = (self.number(), clock.now());
+        let instead = |reason| async { last_known.get(&key).map(|kept| kept.instead(clock.now())).ok_or(reason) };
         let answer = pipeline
             .call(Call::new().repeatable(asked.repeatable))
-            .run_or_else(|attempt| self.attempt(asked, attempt), instead)
+            .run_or_else(|attempt| self.attempt(asked, number, attempt), instead)
             .await?;
-        self.last_known.put(asked, &answer);
+        if answer.status == StatusCode::OK && answer.origin == Origin::New {
+            last_known.insert(key, Kept::new(answer.clone(), began, clock.now()));
+        }
         Ok(answer)
+    }
+
+    /// What is everybody's: from the cache, and from the upstream where the cache has none.
+    pub(crate) async fn product(&self, asked: &Asked) -> Result<Answer, LoadError<CallError<Fault>>> {
+        let Some(stanchion) = &self.stanchion else {
+            return self.insist(asked).await.map_err(|error| LoadError::Failed(Arc::new(error)));
+        };
+        let since = stanchion.clock.now();
+        let load = || self.clone().load(stanchion.clone(), asked.clone());
+        let kept = stanchion.products.get_or_load(asked.path.as_str(), load).await?;
+        Ok(kept.given(since, stanchion.clock.now(), FRESH))
+    }
+
+    /// Brings a product into the cache. It becomes a task of its own, whoever waits for it.
+    async fn load(self, stanchion: Outgoing, asked: Asked) -> Result<Loaded<Kept>, CallError<Fault>> {
+        let Outgoing { pipeline, clock, .. } = stanchion;
+        let (number, began) = (self.number(), clock.now());
+        let answer = pipeline
+            .call(Call::new().repeatable(asked.repeatable))
+            .run(|attempt| self.attempt(&asked, number, attempt))
+            .await?;
+        let is_kept = answer.status == StatusCode::OK;
+        let loaded = Loaded::new(Kept::new(answer, began, clock.now()));
+        Ok(if is_kept { loaded } else { loaded.uncached() })
     }
 
     /// What stands in many a code base instead: up to three times more, almost at
     /// once, whatever the upstream's state, and however long it takes.
     async fn insist(&self, asked: &Asked) -> Result<Answer, CallError<Fault>> {
-        let mut attempts = 1;
+        let (number, mut attempts) = (self.number(), 1);
         loop {
-            match self.attempt(asked, Attempt::first()).await {
+            match self.attempt(asked, number, Attempt::first()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if attempts == 4 => return Err(CallError::Inner { error, attempts }),
                 Err(_) => {
@@ -120,11 +201,16 @@ impl Gateway {
         }
     }
 
+    /// Of a call: each has another.
+    fn number(&self) -> u64 {
+        self.counters.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// One request to the upstream, from the first byte to the last.
-    async fn attempt(&self, asked: &Asked, attempt: Attempt) -> Result<Answer, Fault> {
+    async fn attempt(&self, asked: &Asked, call: u64, attempt: Attempt) -> Result<Answer, Fault> {
         let mut under_way =
             UnderWay { counters: &self.counters, began: Instant::now(), limit: attempt.remaining(), over: false };
-        let answer = self.ask(asked).await;
+        let answer = self.ask(asked, call).await;
         under_way.over = true;
         match answer {
             Ok(answer) if answer.status.is_server_error() => Err(Fault::Answered(answer)),
@@ -133,20 +219,20 @@ impl Gateway {
         }
     }
 
-    async fn ask(&self, asked: &Asked) -> Result<Answer, Box<dyn Error + Send + Sync>> {
-        let mut request = Request::get(format!("http://{}{}", self.upstream, asked.path));
+    async fn ask(&self, asked: &Asked, call: u64) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+        let mut request = Request::get(format!("http://{}{}", self.upstream, asked.path)).header(CALL, call);
         if let Some(tenant) = &asked.tenant {
             request = request.header(TENANT, tenant);
         }
         let (mut head, body) = self.client.request(request.body(Body::empty())?).await?.into_parts();
         let body = to_bytes(Body::new(body), LARGEST_BODY).await?;
-        Ok(Answer { status: head.status, kind: head.headers.remove(CONTENT_TYPE), body, age: None })
+        Ok(Answer { status: head.status, kind: head.headers.remove(CONTENT_TYPE), body, origin: Origin::New })
     }
 
     pub(crate) fn counts(&self) -> GatewayCounts {
         // Relaxed, here and above: each number stands for itself.
         let timed_out = self.counters.timed_out.load(Ordering::Relaxed);
-        match self.pipeline.as_ref().map(Pipeline::snapshot) {
+        match self.stanchion.as_ref().map(|stanchion| stanchion.pipeline.snapshot()) {
             Some(pipeline) => GatewayCounts {
                 retries: pipeline.retries,
                 hedges: pipeline.hedges,
@@ -161,65 +247,9 @@ impl Gateway {
     }
 }
 
-pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-tenant");
-
 /// The largest answer that is forwarded. It is read in full before it is passed
 /// on, so that the timeouts cover all of it, and it can be asked for again.
 const LARGEST_BODY: usize = 1 << 20;
-
-/// What is asked of the upstream: as much of a request as it gets.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) tenant: Option<HeaderValue>,
-    pub(crate) path: String,
-    /// Whether it does no harm twice.
-    pub(crate) repeatable: bool,
-}
-
-impl Asked {
-    pub(crate) fn by(incoming: &Request) -> Self {
-        let path = incoming.uri().path_and_query().map_or("/", uri::PathAndQuery::as_str);
-        Self {
-            tenant: incoming.headers().get(TENANT).cloned(),
-            path: path.to_owned(),
-            repeatable: incoming.method().is_safe(),
-        }
-    }
-}
-
-/// What the upstream has answered: now, or so long ago.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) kind: Option<HeaderValue>,
-    pub(crate) body: Bytes,
-    pub(crate) age: Option<Duration>,
-}
-
-/// How an attempt failed.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// With an answer that says so: a 5xx.
-    Answered(Answer),
-    /// Without one.
-    Broken(Box<dyn Error + Send + Sync>),
-}
-
-/// Only what is asked with GET comes here, and nothing of that is for good.
-impl Classify for Fault {
-    fn outcome(&self) -> Outcome {
-        Outcome::Transient
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Answered(answer) => write!(f, "the upstream answered {}", answer.status),
-            Self::Broken(error) => error.fmt(f),
-        }
-    }
-}
 
 /// An attempt under way. One that is dropped before its end has timed out,
 /// unless it had time left, and has merely lost against its hedge.
@@ -240,92 +270,4 @@ impl Drop for UnderWay<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::server::Server;
-    use axum::Router;
-    use stanchion_retry::{Budget, RatioBudget};
-
-    /// Answers 500 so many times, then 200; `/missing` isn't there.
-    async fn upstream(failures: u64) -> (Server, Arc<AtomicU64>) {
-        let asked = Arc::new(AtomicU64::new(0));
-        let count = asked.clone();
-        let answer = move |request: Request| async move {
-            let before = count.fetch_add(1, Ordering::Relaxed);
-            match request.uri().path() {
-                "/missing" => StatusCode::NOT_FOUND,
-                _ if before < failures => StatusCode::INTERNAL_SERVER_ERROR,
-                _ => StatusCode::OK,
-            }
-        };
-        (Server::start(Router::new().fallback(answer)).await.unwrap(), asked)
-    }
-
-    /// Without a hedge, which would come whenever this machine is slow, and with a
-    /// budget that grants the few retries of a test at once.
-    fn retrying() -> Option<Pipeline> {
-        let retry = Retry::constant(Duration::from_millis(1));
-        let budget = Budget::new(RatioBudget::finagle()).unwrap();
-        Some(Pipeline::named("test").retry(retry).budget(budget).build().unwrap())
-    }
-
-    fn asked(path: &str) -> Asked {
-        Asked { tenant: None, path: path.to_owned(), repeatable: true }
-    }
-
-    #[tokio::test]
-    async fn what_passes_is_asked_again_and_what_does_not_is_not() {
-        let (server, count) = upstream(1).await;
-        let gateway = Gateway::to(server.address, retrying());
-        let answer = gateway.call(&asked("/orders")).await.unwrap();
-        assert_eq!((answer.status, answer.age, count.load(Ordering::Relaxed)), (StatusCode::OK, None, 2));
-        let answer = gateway.call(&asked("/missing")).await.unwrap();
-        assert_eq!((answer.status, count.load(Ordering::Relaxed)), (StatusCode::NOT_FOUND, 3));
-        assert_eq!(gateway.counts(), GatewayCounts { retries: 1, ..GatewayCounts::default() });
-    }
-
-    #[tokio::test]
-    async fn the_last_known_answer_comes_when_there_is_no_other_and_says_so() {
-        let (server, _) = upstream(0).await;
-        let mut gateway = Gateway::to(server.address, retrying());
-        assert_eq!(gateway.call(&asked("/orders")).await.unwrap().age, None);
-        // From now on it asks another upstream, which only fails.
-        let (failing, _) = upstream(u64::MAX).await;
-        gateway.upstream = failing.address;
-        let answer = gateway.call(&asked("/orders")).await.unwrap();
-        assert!(answer.status == StatusCode::OK && answer.age.is_some());
-        let unknown = gateway.call(&asked("/bills")).await;
-        assert!(matches!(unknown, Err(CallError::Inner { error: Fault::Answered(_), .. })), "{unknown:?}");
-        assert_eq!(gateway.counts().fallbacks, 1);
-    }
-
-    #[test]
-    fn the_pipeline_can_be_honoured() {
-        assert!(pipeline().is_ok());
-    }
-
-    #[tokio::test]
-    async fn without_stanchion_it_insists() {
-        let (server, count) = upstream(u64::MAX).await;
-        let failed = Gateway::to(server.address, None).call(&asked("/orders")).await;
-        assert!(matches!(failed, Err(CallError::Inner { error: Fault::Answered(_), attempts: 4 })));
-        assert_eq!(count.load(Ordering::Relaxed), 4);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_an_attempt_without_time_left_has_timed_out() {
-        let counters = Counters::default();
-        let limit = Duration::from_millis(400);
-        for (took, limit, over, timed_out) in [
-            (399, Some(limit), false, 0),
-            (400, Some(limit), false, 1),
-            (400, Some(limit), true, 1),
-            (1, None, false, 2),
-        ] {
-            let under_way = UnderWay { counters: &counters, began: Instant::now(), limit, over };
-            tokio::time::advance(Duration::from_millis(took)).await;
-            drop(under_way);
-            assert_eq!(counters.timed_out.load(Ordering::Relaxed), timed_out);
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::generator::PATIENCE;
-use crate::outbound::GatewayCounts;
+use crate::outbound::{FRESH, GatewayCounts};
 use crate::tally::{Recovery, Tally};
 use crate::upstream::Counts;
 
@@ -35,6 +35,11 @@ fn rows(pass: &Pass) -> Vec<Row> {
     let number = |number: u64| number as f64;
     let unsuccessful = upstream.refused + upstream.failed + upstream.calls_while_dead + gateway.timed_out;
     let (sent, unsent) = (pass.tally.sent(), pass.tally.dropped());
+    let (readers, products) = (&pass.tally.readers, &upstream.products);
+    // So often an answer that is good for so long has to be had anew.
+    let lives = pass.seconds / FRESH.as_secs_f64();
+    // Answers that readers were given, less the calls by which the upstream was asked for them.
+    let saved = readers.answered().saturating_sub(products.calls);
     vec![
         higher("quiet tenants: served", quiet.served_percent(), "%"),
         lower("quiet tenants: refused (429)", quiet.refused_percent(), "%"),
@@ -44,15 +49,21 @@ fn rows(pass: &Pass) -> Vec<Row> {
         higher("outage: quiet served", in_outage.served_percent(), "%"),
         neutral("outage: quiet given the last answer", in_outage.fell_back_percent(), "%"),
         lower("outage: quiet p99 of the answered", millis(in_outage.answered_percentile(99)), "ms"),
-        lower("outage: upstream calls", each(upstream.calls_in_outage, pass.tally.let_in_in_outage), "calls each"),
+        lower("outage: upstream calls", each(upstream.own_in_outage, pass.tally.let_in_in_outage), "calls each"),
         lower("dead upstream: upstream calls", number(upstream.calls_while_dead), "calls"),
         recovery("dead upstream: time to recovery", pass.tally.recovery()),
         higher("dead upstream: quiet served after it", pass.tally.served_after_death_percent(), "%"),
         neutral("noisy tenant: served", per_second(noisy.served()), "/s"),
         neutral("noisy tenant: refused (429)", per_second(noisy.refused), "/s"),
+        higher("products: served", readers.served_percent(), "%"),
+        neutral("products: given the last answer", readers.fell_back_percent(), "%"),
+        higher("products: hit ratio", readers.hit_percent(), "%"),
+        higher("products: upstream calls saved", number(saved), "calls"),
+        lower("products: most calls for one at a time", number(products.at_once), "calls"),
+        lower("hot product: calls for each TTL", products.hottest as f64 / lives, "calls each"),
         neutral("upstream: calls", number(upstream.calls), "calls"),
         lower("upstream: refused, failed, timed out", number(unsuccessful), "calls"),
-        lower("upstream: calls for a request let in", each(upstream.calls, pass.tally.let_in()), "calls each"),
+        lower("upstream: calls for a request let in", each(upstream.own, pass.tally.let_in()), "calls each"),
         neutral("gateway: retries", number(gateway.retries), "calls"),
         neutral("gateway: hedges", number(gateway.hedges), "calls"),
         neutral("gateway: fallbacks", number(gateway.fallbacks), "requests"),
@@ -203,16 +214,23 @@ fn millis(percentile: Option<Duration>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::Ending;
-    use crate::traffic::{Arrival, Tenant};
+    use crate::demand::Demanded;
+    use crate::endings::Ending;
+    use crate::traffic::{Arrival, Tenant, Wanted};
 
     fn report(alone: bool) -> Report {
         let pass = |ending| {
             let mut pass = Pass { seconds: 2.0, ..Pass::default() };
             let due = Duration::ZERO;
-            pass.tally.record(Arrival { due, tenant: Tenant::Quiet(0) }, ending);
-            pass.tally.record(Arrival { due, tenant: Tenant::Noisy }, Ending::Refused);
-            pass.upstream.calls = 3;
+            let mut record = |tenant, wanted, ending| pass.tally.record(Arrival { due, tenant, wanted }, ending);
+            record(Tenant::Quiet(0), Wanted::Orders, ending);
+            record(Tenant::Noisy, Wanted::Orders, Ending::Refused);
+            for ending in [Ending::Hit(due), Ending::Hit(due), Ending::FellBack(due), ending, Ending::Failed] {
+                record(Tenant::Reader(0), Wanted::Product(0), ending);
+            }
+            pass.upstream.calls = 5;
+            pass.upstream.own = 3;
+            pass.upstream.products = Demanded { calls: 2, hottest: 5, at_once: 7 };
             pass
         };
         let served = pass(Ending::Served(Duration::from_micros(20_460)));
@@ -252,6 +270,16 @@ mod tests {
         assert_eq!(row("noisy tenant: refused (429)")["with"], 0.5);
         // What the limit refused is not what the upstream was asked for.
         assert_eq!(row("upstream: calls for a request let in")["with"], 3.0);
+        assert_eq!(row("upstream: calls")["with"], 5.0);
+        let products = [("served", 40.0, 60.0), ("given the last answer", 20.0, 20.0), ("hit ratio", 40.0, 40.0)];
+        for (name, without, with) in products {
+            let row = row(&format!("products: {name}"));
+            assert_eq!((&row["without"], &row["with"]), (&json!(without), &json!(with)));
+        }
+        assert_eq!(row("products: upstream calls saved")["with"], 2.0);
+        assert_eq!(row("products: most calls for one at a time")["with"], 7.0);
+        // Five in two seconds, of which each is a time to live.
+        assert_eq!(row("hot product: calls for each TTL")["with"], 2.5);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::endings::{Ending, Endings, percent};
 use crate::traffic::{Arrival, Tenant};
 use crate::trouble::Trouble;
 
@@ -10,26 +11,12 @@ use crate::trouble::Trouble;
 const RECOVERED_SHARE: f64 = 0.95;
 const RECOVERED_WITHIN: Duration = Duration::from_millis(250);
 
-/// How one request ended, as its sender sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Answered 200, so long after it was due.
-    Served(Duration),
-    /// Answered 200, with the last known answer instead of a new one.
-    FellBack(Duration),
-    /// Answered 429.
-    Refused,
-    /// Answered otherwise, or not in time.
-    Failed,
-    /// Never sent: too many others were under way.
-    Dropped,
-}
-
 /// The endings of a pass, by whose requests they were.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
     pub(crate) quiet: Endings,
     pub(crate) noisy: Endings,
+    pub(crate) readers: Endings,
     trouble: Trouble,
     /// When the pass ends.
     end: Duration,
@@ -37,7 +24,7 @@ pub(crate) struct Tally {
     pub(crate) quiet_before: Endings,
     /// And in it.
     pub(crate) quiet_in_outage: Endings,
-    /// Requests of anybody's that were due in it and let in.
+    /// Requests of the quiet and the noisy that were due in it and let in.
     pub(crate) let_in_in_outage: u64,
     /// When quiet requests were due after the upstream's death, and whether they were served plainly.
     after_death: Vec<(Duration, bool)>,
@@ -63,6 +50,8 @@ impl Tally {
         match arrival.tenant {
             Tenant::Quiet(_) => self.quiet.record(ending),
             Tenant::Noisy => self.noisy.record(ending),
+            // What they are given says nothing of how the others fare.
+            Tenant::Reader(_) => return self.readers.record(ending),
         }
         if arrival.tenant != Tenant::Noisy {
             if in_outage {
@@ -109,116 +98,30 @@ impl Tally {
 
     /// How many requests reached the gateway.
     pub(crate) fn sent(&self) -> u64 {
-        self.quiet.sent() + self.noisy.sent()
+        self.quiet.sent() + self.noisy.sent() + self.readers.sent()
     }
 
-    /// How many of them the gateway has let in.
+    /// How many of the quiet and the noisy tenants' the gateway has let in.
     pub(crate) fn let_in(&self) -> u64 {
-        self.sent() - self.quiet.refused - self.noisy.refused
+        self.quiet.sent() + self.noisy.sent() - self.quiet.refused - self.noisy.refused
     }
 
     pub(crate) fn dropped(&self) -> u64 {
-        self.quiet.dropped + self.noisy.dropped
+        self.quiet.dropped + self.noisy.dropped + self.readers.dropped
     }
-}
-
-/// The endings of requests.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Endings {
-    /// How long each took that was served.
-    served: Vec<Duration>,
-    /// How long each took that was given the last known answer.
-    fell_back: Vec<Duration>,
-    pub(crate) refused: u64,
-    pub(crate) failed: u64,
-    pub(crate) dropped: u64,
-}
-
-impl Endings {
-    fn record(&mut self, ending: Ending) {
-        match ending {
-            Ending::Served(time) => self.served.push(time),
-            Ending::FellBack(time) => self.fell_back.push(time),
-            Ending::Refused => self.refused += 1,
-            Ending::Failed => self.failed += 1,
-            Ending::Dropped => self.dropped += 1,
-        }
-    }
-
-    pub(crate) fn served(&self) -> u64 {
-        self.served.len() as u64
-    }
-
-    pub(crate) fn fell_back(&self) -> u64 {
-        self.fell_back.len() as u64
-    }
-
-    fn sent(&self) -> u64 {
-        self.served() + self.fell_back() + self.refused + self.failed
-    }
-
-    /// Those served of all that were due, in per cent. A last known answer is none of them.
-    pub(crate) fn served_percent(&self) -> f64 {
-        percent(self.served(), self.sent() + self.dropped)
-    }
-
-    /// Those of all that were due which were given the last known answer, in per cent.
-    pub(crate) fn fell_back_percent(&self) -> f64 {
-        percent(self.fell_back(), self.sent() + self.dropped)
-    }
-
-    /// Those refused of all that were due, in per cent.
-    pub(crate) fn refused_percent(&self) -> f64 {
-        percent(self.refused, self.sent() + self.dropped)
-    }
-
-    /// The time within which so many in a hundred of those served were; `None`
-    /// if nobody was.
-    pub(crate) fn percentile(&self, percent: u8) -> Option<Duration> {
-        percentile(self.served.clone(), percent)
-    }
-
-    /// The same, of those who were given an answer, be it the last known one.
-    pub(crate) fn answered_percentile(&self, percent: u8) -> Option<Duration> {
-        percentile([&self.served[..], &self.fell_back].concat(), percent)
-    }
-}
-
-fn percentile(mut times: Vec<Duration>, percent: u8) -> Option<Duration> {
-    times.sort_unstable();
-    // The nearest rank: the smallest that enough of the others don't exceed.
-    let rank = (times.len() * usize::from(percent)).div_ceil(100);
-    times.get(rank.saturating_sub(1)).copied()
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::Wanted;
 
     fn millis(number: u64) -> Duration {
         Duration::from_millis(number)
     }
 
-    #[test]
-    fn percentiles_are_times_that_were_measured() {
-        let served =
-            |times: &[u64]| Endings { served: times.iter().copied().map(millis).collect(), ..Endings::default() };
-        let hundred: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!(served(&hundred).percentile(50), Some(millis(50)));
-        assert_eq!(served(&hundred).percentile(99), Some(millis(99)));
-        assert_eq!(served(&hundred).percentile(100), Some(millis(100)));
-        assert_eq!(served(&hundred).percentile(0), Some(millis(1)));
-        assert_eq!(served(&[3, 1, 2]).percentile(50), Some(millis(2)));
-        assert_eq!(served(&[7]).percentile(99), Some(millis(7)));
-        assert_eq!(served(&[]).percentile(99), None);
-    }
-
     fn arrival(tenant: Tenant, due: u64) -> Arrival {
-        Arrival { due: millis(due), tenant }
+        Arrival { due: millis(due), tenant, wanted: Wanted::Orders }
     }
 
     #[test]
@@ -228,7 +131,11 @@ mod tests {
             tally.record(arrival(Tenant::Quiet(3), 0), ending);
         }
         tally.record(arrival(Tenant::Noisy, 0), Ending::Dropped);
-        assert_eq!((tally.sent(), tally.let_in(), tally.dropped()), (3, 2, 2));
+        for ending in [Ending::Hit(millis(1)), Ending::Dropped] {
+            tally.record(arrival(Tenant::Reader(0), 0), ending);
+        }
+        // A reader is let in, too, but the upstream may know nothing of it.
+        assert_eq!((tally.sent(), tally.let_in(), tally.dropped()), (4, 2, 3));
         assert_eq!((tally.quiet.served_percent(), tally.quiet.refused_percent()), (25.0, 25.0));
         assert_eq!(tally.noisy.served_percent(), 0.0);
         assert_eq!(Endings::default().served_percent(), 0.0);
@@ -253,6 +160,7 @@ mod tests {
             tally.record(arrival(Tenant::Quiet(0), due), Ending::Served(millis(due)));
             tally.record(arrival(Tenant::Quiet(0), due), Ending::Refused);
             tally.record(arrival(Tenant::Noisy, due), Ending::Failed);
+            tally.record(arrival(Tenant::Reader(0), due), Ending::Failed);
         }
         assert_eq!(tally.quiet_in_outage.served, [millis(10), millis(19)]);
         assert_eq!((tally.quiet_in_outage.refused, tally.let_in_in_outage), (2, 4));
@@ -268,6 +176,7 @@ mod tests {
         for due in (50..400).rev().map(|hundredth| hundredth * 10) {
             tally.record(arrival(Tenant::Quiet(0), due), ending(due));
             tally.record(arrival(Tenant::Noisy, due), Ending::Failed);
+            tally.record(arrival(Tenant::Reader(0), due), Ending::Served(millis(1)));
         }
         tally
     }

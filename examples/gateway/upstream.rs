@@ -17,7 +17,10 @@ use axum::routing::get;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
+use crate::demand::{Demand, Demanded};
+use crate::exchange::CALL;
 use crate::seeded::Seeded;
+use crate::traffic::PRODUCT;
 use crate::trouble::Trouble;
 
 /// Requests that are worked on at a time.
@@ -55,8 +58,10 @@ struct Inner {
     began: Instant,
     /// Counted from then.
     trouble: Trouble,
+    products: Demand,
     calls: AtomicU64,
-    calls_in_outage: AtomicU64,
+    own: AtomicU64,
+    own_in_outage: AtomicU64,
     calls_while_dead: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
@@ -66,14 +71,17 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) calls: u64,
-    /// Those of them that came in the outage.
-    pub(crate) calls_in_outage: u64,
-    /// And those that came while it was dead, each of which was answered 503.
+    /// Those of them that weren't for products.
+    pub(crate) own: u64,
+    /// And came in the outage.
+    pub(crate) own_in_outage: u64,
+    /// Calls that came while it was dead, each of which was answered 503.
     pub(crate) calls_while_dead: u64,
     /// Answered 503, for want of a place in the queue.
     pub(crate) refused: u64,
     /// Answered 500, by injected fault, or because it died meanwhile.
     pub(crate) failed: u64,
+    pub(crate) products: Demanded,
 }
 
 impl Upstream {
@@ -86,8 +94,10 @@ impl Upstream {
             chance: Mutex::new(Seeded::new(seed, 3)),
             began,
             trouble,
+            products: Demand::default(),
             calls: AtomicU64::new(0),
-            calls_in_outage: AtomicU64::new(0),
+            own: AtomicU64::new(0),
+            own_in_outage: AtomicU64::new(0),
             calls_while_dead: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -104,10 +114,12 @@ impl Upstream {
         // Relaxed, here and below: each number stands for itself.
         Counts {
             calls: self.0.calls.load(Ordering::Relaxed),
-            calls_in_outage: self.0.calls_in_outage.load(Ordering::Relaxed),
+            own: self.0.own.load(Ordering::Relaxed),
+            own_in_outage: self.0.own_in_outage.load(Ordering::Relaxed),
             calls_while_dead: self.0.calls_while_dead.load(Ordering::Relaxed),
             refused: self.0.refused.load(Ordering::Relaxed),
             failed: self.0.failed.load(Ordering::Relaxed),
+            products: self.0.products.so_far(),
         }
     }
 
@@ -128,10 +140,18 @@ impl Inner {
 
 async fn answer(State(upstream): State<Upstream>, uri: Uri, headers: HeaderMap) -> (StatusCode, String) {
     let inner = &upstream.0;
-    inner.calls.fetch_add(1, Ordering::Relaxed);
-    if inner.in_outage() {
-        inner.calls_in_outage.fetch_add(1, Ordering::Relaxed);
-    }
+    let number = inner.calls.fetch_add(1, Ordering::Relaxed);
+    let _under_way = if uri.path().starts_with(PRODUCT) {
+        let call = headers.get(CALL).and_then(|call| call.to_str().ok());
+        // Whoever doesn't say which of its calls it is has one more.
+        Some(inner.products.begin(uri.path(), call.unwrap_or(&format!("without {number}"))))
+    } else {
+        inner.own.fetch_add(1, Ordering::Relaxed);
+        if inner.in_outage() {
+            inner.own_in_outage.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    };
     if inner.is_dead() {
         inner.calls_while_dead.fetch_add(1, Ordering::Relaxed);
         sleep(GIVES_UP).await;
@@ -241,7 +261,7 @@ mod tests {
         assert_eq!(asked.elapsed(), GIVES_UP);
         tokio::time::advance(millis(100)).await;
         assert_eq!(ask().await.0, StatusCode::OK);
-        let expected = Counts { calls: 3, calls_while_dead: 1, failed: 1, ..Counts::default() };
+        let expected = Counts { calls: 3, own: 3, calls_while_dead: 1, failed: 1, ..Counts::default() };
         assert_eq!(upstream.counts(), expected);
     }
 
