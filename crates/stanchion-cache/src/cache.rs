@@ -117,9 +117,8 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     {
         let inner = &*self.0;
         let hash = inner.store.hash(key);
-        let now = inner.store.now();
         let shard = inner.store.read(hash);
-        let found = shard.find(local(hash), key).and_then(|slot| inner.fresh(&shard, slot, now));
+        let found = shard.find(local(hash), key).and_then(|slot| inner.fresh(&shard, slot));
         drop(shard);
         inner.stats.count(if found.is_some() { Count::Hits } else { Count::Misses });
         found

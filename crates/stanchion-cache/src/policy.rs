@@ -87,7 +87,7 @@ impl Policy for AnyPolicy {
         match self {
             Self::Hybrid(policy) => policy.hit(slot),
             Self::S3Fifo(policy) => policy.hit(slot),
-            Self::Lru(policy) => policy.hit(slot),
+            Self::Lru(policy) => hit_lru(policy, slot),
         }
     }
 
@@ -114,4 +114,10 @@ impl Policy for AnyPolicy {
             Self::Lru(policy) => policy.evict(hash),
         }
     }
+}
+
+/// Out of the others' way.
+#[cold]
+fn hit_lru(policy: &Lru, slot: u32) {
+    policy.hit(slot);
 }

@@ -9,10 +9,9 @@ mod slot;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
-use sides::{Extras, Weights};
+use sides::Sides;
 use slot::Slot;
 pub(crate) use slot::{Entry, Extra, Meta, Record};
 
@@ -29,10 +28,7 @@ pub(crate) struct Shard<K, V> {
     index: HashTable<u32>,
     slots: Vec<Slot<K, V>>,
     policy: AnyPolicy,
-    /// When each slot was last read, if entries expire by that.
-    read: Option<Vec<AtomicU64>>,
-    extras: Extras,
-    weights: Weights,
+    sides: Option<Box<Sides>>,
     pub(crate) flights: Flights<K, Flight<Arc<Ending<V>>>>,
     /// Of all entries.
     weight: u64,
@@ -56,9 +52,7 @@ impl<K: Eq, V> Shard<K, V> {
             slots: Vec::new(),
             vacant: NONE,
             policy: AnyPolicy::new(eviction),
-            extras: Extras::default(),
-            weights: Weights::default(),
-            read: is_idle_timed.then(Vec::new),
+            sides: is_idle_timed.then(|| Box::new(Sides::idle_timed())),
             flights: Flights::new(),
             weight: 0,
             pinned: 0,
@@ -85,10 +79,9 @@ impl<K: Eq, V> Shard<K, V> {
     where
         K: Borrow<Q>,
     {
-        let is_it = |&slot: &u32| match &self.slots[slot as usize] {
-            Slot::Present { key: found, meta, .. } => meta.hash == hash && found.borrow() == key,
-            rare => rare.is(hash, key),
-        };
+        // Seven bits of the hash are alike already: keys are compared, not the rest of it.
+        let is_it =
+            |&slot: &u32| self.slots.get(slot as usize).and_then(Slot::key).is_some_and(|found| found.borrow() == key);
         self.index.find(spread(hash), is_it).copied()
     }
 
@@ -113,46 +106,51 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// What an entry weighs.
     pub(crate) fn weight_of(&self, slot: u32) -> u32 {
-        self.weights.get(slot)
+        self.sides.as_ref().map_or(1, |sides| sides.weights.get(slot))
     }
 
     /// What else is known of an entry.
     pub(crate) fn extra(&self, slot: u32) -> Option<&Extra> {
-        self.extras.get(slot)
+        self.sides.as_ref()?.extras.get(slot)
     }
 
     /// The same, to be changed.
     pub(crate) fn extra_mut(&mut self, slot: u32) -> Option<&mut Extra> {
         self.slots.get_mut(slot as usize)?.meta_mut()?.is_rich = true;
-        Some(self.extras.entry(slot))
+        Some(self.sides.get_or_insert_default().extras.entry(slot))
     }
 
     fn set_sides(&mut self, slot: u32, weight: u32, extra: Option<Extra>) {
-        self.weights.set(slot, weight);
-        match extra {
-            Some(extra) => *self.extras.entry(slot) = extra,
-            None => self.extras.remove(slot),
+        if self.sides.is_none() && weight == 1 && extra.is_none() {
+            return;
         }
+        let sides = self.sides.get_or_insert_default();
+        sides.weights.set(slot, weight);
+        match extra {
+            Some(extra) => *sides.extras.entry(slot) = extra,
+            None => sides.extras.remove(slot),
+        }
+    }
+
+    fn is_idle_timed(&self) -> bool {
+        self.sides.as_ref().is_some_and(|sides| sides.is_idle_timed())
     }
 
     /// When the entry was last read or put in; 0 if that isn't noted.
-    #[inline]
     pub(crate) fn last_read(&self, slot: u32) -> u64 {
-        match &self.read {
-            // Relaxed: a time among times.
-            Some(read) => read.get(slot as usize).map_or(0, |time| time.load(Ordering::Relaxed)),
-            None => 0,
-        }
+        self.sides.as_ref().map_or(0, |sides| sides.last_read(slot))
     }
 
-    /// The entry was read.
+    /// The entry was read. If it is rich, [when](Self::note_read) is to be noted, too.
     #[inline]
-    pub(crate) fn hit(&self, slot: u32, now: u64) {
+    pub(crate) fn hit(&self, slot: u32) {
         self.policy.hit(slot);
-        if let Some(read) = &self.read
-            && let Some(time) = read.get(slot as usize)
-        {
-            time.store(now, Ordering::Relaxed);
+    }
+
+    /// When the entry was read, if that is of interest.
+    pub(crate) fn note_read(&self, slot: u32, now: u64) {
+        if let Some(sides) = &self.sides {
+            sides.note_read(slot, now);
         }
     }
 
@@ -168,16 +166,18 @@ impl<K: Eq, V> Shard<K, V> {
     ) {
         let Some(&meta) = self.slots[slot as usize].meta() else { return };
         self.weight = self.weight - u64::from(self.weight_of(slot)) + u64::from(record.weight);
-        let meta = Meta { expires: record.expires, is_rich: record.extra.is_some(), ..meta };
+        let meta = Meta { expires: record.expires, is_rich: record.extra.is_some() || self.is_idle_timed(), ..meta };
         self.set_sides(slot, record.weight, record.extra);
         let filled = Slot::new(key, record.value, meta);
         std::mem::replace(&mut self.slots[slot as usize], filled).leave(cause, removals);
-        self.hit(slot, now);
+        self.hit(slot);
+        self.note_read(slot, now);
     }
 
     /// Puts a new entry in. The key must not be there.
     pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
-        let meta = Meta { expires: record.expires, hash, is_rich: record.extra.is_some(), is_pinned: false };
+        let is_rich = record.extra.is_some() || self.is_idle_timed();
+        let meta = Meta { expires: record.expires, hash, is_rich, is_pinned: false };
         let filled = Slot::new(key, record.value, meta);
         let slot = match self.slots.get_mut(self.vacant as usize) {
             Some(place) => {
@@ -195,10 +195,8 @@ impl<K: Eq, V> Shard<K, V> {
                 u32::try_from(self.slots.len() - 1).unwrap_or(NONE - 1)
             }
         };
-        if let Some(read) = &mut self.read {
-            let wanted = self.slots.len().max(read.len());
-            read.resize_with(wanted, AtomicU64::default);
-            *read[slot as usize].get_mut() = now;
+        if let Some(sides) = &mut self.sides {
+            sides.note_filled(slot, now, self.slots.len());
         }
         self.weight += u64::from(record.weight);
         self.set_sides(slot, record.weight, record.extra);
@@ -233,8 +231,10 @@ impl<K: Eq, V> Shard<K, V> {
             entry.remove();
         }
         let weight = self.weight_of(slot);
-        if meta.is_rich {
-            self.extras.remove(slot);
+        if meta.is_rich
+            && let Some(sides) = &mut self.sides
+        {
+            sides.extras.remove(slot);
         }
         self.pinned -= usize::from(meta.is_pinned);
         self.weight -= u64::from(weight);
@@ -313,7 +313,7 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Takes everything out at once. Returns it, to be dropped outside the lock.
     pub(crate) fn clear(&mut self, eviction: Eviction) -> Cleared<K, V> {
-        let fresh = Self { hand: 0, ..Self::new(eviction, self.expected, self.read.is_some()) };
+        let fresh = Self { hand: 0, ..Self::new(eviction, self.expected, self.is_idle_timed()) };
         Cleared(std::mem::replace(self, fresh))
     }
 }

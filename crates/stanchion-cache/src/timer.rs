@@ -31,8 +31,9 @@ impl Timer {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match self {
-            Self::Coarse => coarsetime::Instant::now().as_ticks(),
-            Self::Exact(clock) => clock.now().as_nanos(),
+            // The plain `now` stores what it has read where all threads would contend for it.
+            Self::Coarse => coarsetime::Instant::now_without_cache_update().as_ticks(),
+            Self::Exact(clock) => exact(clock),
         }
     }
 
@@ -53,6 +54,12 @@ impl Timer {
             Self::Coarse => (time >> 32) * NANOS + (((time & 0xffff_ffff) * NANOS) >> 32),
         })
     }
+}
+
+/// Out of line, so that whoever reads the coarse clock has no code of the others around it.
+#[cold]
+fn exact(clock: &Clock) -> u64 {
+    clock.now().as_nanos()
 }
 
 const NANOS: u64 = 1_000_000_000;

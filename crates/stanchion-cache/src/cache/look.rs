@@ -36,23 +36,51 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     }
 
     /// Whether it is gone for another reason than its end.
-    #[inline]
     fn is_gone(&self, shard: &Shard<K, V>, slot: u32, meta: &Meta, now: u64) -> bool {
-        meta.is_rich() && self.store.is_disowned(shard.extra(slot))
-            || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle)
+        meta.is_rich()
+            && (self.store.is_disowned(shard.extra(slot))
+                || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle))
+    }
+
+    /// The value of a slot, if it is fresh and there is nothing else to it: what nearly all hits find. It
+    /// counts as a hit.
+    ///
+    /// The clock is read under the lock, since its instructions fit between those that wait for the
+    /// entry's cache lines, and only for an entry that has an end.
+    #[inline]
+    fn plain<'a>(&self, shard: &'a Shard<K, V>, slot: u32) -> Option<&'a V> {
+        let (value, meta) = shard.value(slot)?;
+        if meta.is_rich() || meta.expires != NEVER && self.store.timer.now() >= meta.expires {
+            return None;
+        }
+        shard.hit(slot);
+        Some(value)
     }
 
     /// The value of a slot, if it is fresh.
     #[inline]
-    pub(crate) fn fresh(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Option<V>
+    pub(crate) fn fresh(&self, shard: &Shard<K, V>, slot: u32) -> Option<V>
     where
         V: Clone,
     {
-        let (value, meta) = shard.value(slot)?;
+        match self.plain(shard, slot) {
+            Some(value) => Some(value.clone()),
+            None => self.fresh_if_rich(shard, slot),
+        }
+    }
+
+    #[cold]
+    fn fresh_if_rich(&self, shard: &Shard<K, V>, slot: u32) -> Option<V>
+    where
+        V: Clone,
+    {
+        let (value, meta) = shard.value(slot).filter(|(_, meta)| meta.is_rich())?;
+        let now = self.store.now();
         if now >= meta.expires || self.is_gone(shard, slot, meta, now) {
             return None;
         }
-        shard.hit(slot, now);
+        shard.hit(slot);
+        shard.note_read(slot, now);
         Some(value.clone())
     }
 
@@ -64,9 +92,8 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let now = self.store.now();
         let shard = self.store.read(hash);
-        let found = shard.find(local(hash), key).map(|slot| self.look_at(&shard, slot, now));
+        let found = shard.find(local(hash), key).map(|slot| self.look_at(&shard, slot));
         drop(shard);
         let found = found.unwrap_or(Look::Load { fallback: None });
         self.stats.count(match found {
@@ -79,22 +106,19 @@ impl<K: Hash + Eq, V> Inner<K, V> {
 
     /// The same for a slot, uncounted.
     #[inline]
-    pub(crate) fn look_at(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Look<V>
+    pub(crate) fn look_at(&self, shard: &Shard<K, V>, slot: u32) -> Look<V>
     where
         V: Clone,
     {
-        if let Some((value, meta)) = shard.value(slot)
-            && now < meta.expires
-            && !self.ladder.refreshes_early()
-            && !self.is_gone(shard, slot, meta, now)
-        {
-            shard.hit(slot, now);
-            return Look::Serve(value.clone());
+        // Whatever may be refreshed early is rich, as it knows when it was born.
+        match self.plain(shard, slot) {
+            Some(value) => Look::Serve(value.clone()),
+            None => self.look_further(shard, slot, self.store.now()),
         }
-        self.look_further(shard, slot, now)
     }
 
     /// The same for what is not simply fresh.
+    #[cold]
     fn look_further(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Look<V>
     where
         V: Clone,
@@ -107,17 +131,15 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         let Some(value) = entry.value else {
             return if now < entry.meta.expires { Look::NotFound } else { nothing };
         };
-        match self.rung(shard, slot, &entry, now) {
-            Rung::Fresh => {
-                shard.hit(slot, now);
-                Look::Serve(value.clone())
-            }
-            Rung::RefreshAhead => {
-                shard.hit(slot, now);
-                Look::Refresh { value: value.clone(), expires: entry.meta.expires }
-            }
+        let rung = self.rung(shard, slot, &entry, now);
+        if matches!(rung, Rung::Fresh | Rung::RefreshAhead | Rung::Revalidate) {
+            shard.hit(slot);
+            shard.note_read(slot, now);
+        }
+        match rung {
+            Rung::Fresh => Look::Serve(value.clone()),
+            Rung::RefreshAhead => Look::Refresh { value: value.clone(), expires: entry.meta.expires },
             Rung::Revalidate => {
-                shard.hit(slot, now);
                 self.stats.count(Count::StaleServed);
                 Look::Refresh { value: value.clone(), expires: entry.meta.expires }
             }

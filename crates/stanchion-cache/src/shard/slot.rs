@@ -1,6 +1,5 @@
 //! What a slot of a shard holds.
 
-use std::borrow::Borrow;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -29,7 +28,8 @@ pub(crate) struct Meta {
     /// In the timer's unit.
     pub(crate) expires: u64,
     pub(super) hash: u32,
-    /// Whether there is more: an [`Extra`].
+    /// Whether there is more to be looked at when it is read: an [`Extra`], or when that was
+    /// last done.
     pub(super) is_rich: bool,
     pub(super) is_pinned: bool,
 }
@@ -80,13 +80,12 @@ impl<K, V> Slot<K, V> {
         }
     }
 
-    /// Whether it is of this key: for entries that few look for.
-    #[cold]
-    pub(super) fn is<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        matches!(self, Self::Absent { key: found, meta } if meta.hash == hash && found.borrow() == key)
+    #[inline]
+    pub(super) fn key(&self) -> Option<&K> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Present { key, .. } | Self::Absent { key, .. } => Some(key),
+        }
     }
 
     pub(super) fn leave(self, cause: RemovalCause, removals: &mut Removals<K, V>) {
