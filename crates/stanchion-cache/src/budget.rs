@@ -68,6 +68,19 @@ impl Budget {
         self.weight.most.store(max_weight, Ordering::Relaxed);
     }
 
+    /// Takes so much, or nothing if there isn't enough.
+    #[inline]
+    pub(crate) fn try_take(&self, entries: u64, weight: u64) -> bool {
+        if !self.entries.try_take(entries) {
+            return false;
+        }
+        let is_light = self.weight.try_take(weight);
+        if !is_light {
+            self.entries.give_back(entries);
+        }
+        is_light
+    }
+
     /// Whether more is used than may be: after a resize.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.entries() > self.max_entries() || self.weight() > self.max_weight()
@@ -97,11 +110,7 @@ impl<'a> Held<'a> {
     /// if there isn't enough.
     pub(crate) fn try_use(&mut self, entries: u64, weight: u64) -> bool {
         let (more_entries, more_weight) = (entries.saturating_sub(self.entries), weight.saturating_sub(self.weight));
-        if !self.budget.entries.try_take(more_entries) {
-            return false;
-        }
-        if !self.budget.weight.try_take(more_weight) {
-            self.budget.entries.give_back(more_entries);
+        if !self.budget.try_take(more_entries, more_weight) {
             return false;
         }
         self.entries = self.entries + more_entries - entries;

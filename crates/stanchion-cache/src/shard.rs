@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use sides::Sides;
-use slot::Slot;
-pub(crate) use slot::{Entry, Extra, Meta, Record};
+pub(crate) use slot::{Entry, Extra, Meta, Record, Slot};
 
 use crate::ending::Ending;
 use crate::flight::{Flight, Flights};
@@ -174,6 +173,47 @@ impl<K: Eq, V> Shard<K, V> {
         self.note_read(slot, now);
     }
 
+    /// Whether all entries weigh 1 and have no more to them than a value and an end, and no load is
+    /// under way.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.sides.is_none() && self.flights.len() == 0
+    }
+
+    /// [`replace`](Self::replace) where it is [plain](Self::is_plain). Returns what was there.
+    pub(crate) fn replace_plain(&mut self, slot: u32, hash: u32, key: K, value: V, expires: u64) -> Slot<K, V> {
+        let place = &mut self.slots[slot as usize];
+        let is_pinned = place.meta().is_some_and(Meta::is_pinned);
+        let meta = Meta { expires, hash, is_rich: false, is_pinned };
+        let old = std::mem::replace(place, Slot::Present { key, value, meta });
+        self.hit(slot);
+        old
+    }
+
+    /// Makes the policy choose who goes, but leaves it there.
+    #[inline]
+    pub(crate) fn choose(&mut self) -> Option<u32> {
+        let slots = &self.slots;
+        self.policy.evict(|slot| slots[slot as usize].meta().map_or(0, |meta| meta.hash))
+    }
+
+    /// Puts a new entry in the place of the one that was [chosen](Self::choose), where it is
+    /// [plain](Self::is_plain). Returns what was there.
+    #[inline]
+    pub(crate) fn exchange(&mut self, slot: u32, hash: u32, key: K, value: V, expires: u64) -> Slot<K, V> {
+        let meta = Meta { expires, hash, is_rich: false, is_pinned: false };
+        let old = std::mem::replace(&mut self.slots[slot as usize], Slot::Present { key, value, meta });
+        let old_hash = old.meta().map_or(0, |meta| meta.hash);
+        if let Ok(entry) = self.index.find_entry(spread(old_hash), |&found| found == slot) {
+            entry.remove();
+        }
+        let slots = &self.slots;
+        let rehash = |&slot: &u32| spread(slots[slot as usize].meta().map_or(0, |meta| meta.hash));
+        self.index.insert_unique(spread(hash), slot, rehash);
+        self.policy.insert(slot, hash, false);
+        old
+    }
+
     /// Puts a new entry in. The key must not be there.
     pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
         let is_rich = record.extra.is_some() || self.is_idle_timed();
@@ -245,8 +285,7 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Makes the policy choose who goes. Returns that one's weight; `None` if there is nobody.
     pub(crate) fn evict(&mut self, removals: &mut Removals<K, V>) -> Option<u32> {
-        let slots = &self.slots;
-        let slot = self.policy.evict(|slot| slots[slot as usize].meta().map_or(0, |meta| meta.hash))?;
+        let slot = self.choose()?;
         Some(self.take_unwatched(slot, RemovalCause::Evicted, removals))
     }
 
@@ -282,6 +321,21 @@ impl<K: Eq, V> Shard<K, V> {
     /// Whether an entry is past all use: its end plus `grace`, or not read for `idle`.
     pub(crate) fn is_over(&self, slot: u32, meta: &Meta, now: u64, grace: u64, idle: u64) -> bool {
         now >= meta.expires.saturating_add(grace) || now >= self.last_read(slot).saturating_add(idle)
+    }
+
+    /// Passes so many slots by, as a [sweep](Self::sweep) would. If one of them is over, it stays
+    /// where it is, and returns false.
+    #[inline]
+    pub(crate) fn pass_by(&mut self, limit: usize, now: u64, grace: u64) -> bool {
+        let mut hand = self.hand;
+        for _ in 0..limit.min(self.slots.len()) {
+            hand = if hand + 1 < self.slots.len() { hand + 1 } else { 0 };
+            if self.slots[hand].meta().is_some_and(|meta| now >= meta.expires.saturating_add(grace)) {
+                return false;
+            }
+        }
+        self.hand = hand;
+        true
     }
 
     /// Looks at the next so many slots, and takes out what is over, but not the spared one.

@@ -9,7 +9,7 @@ use crate::budget::{Budget, Held};
 use crate::hash::{KeyHasher, local};
 use crate::policy::Eviction;
 use crate::removal::{RemovalCause, Removals};
-use crate::shard::{Cleared, Extra, Record, Shard};
+use crate::shard::{Cleared, Extra, Record, Shard, Slot};
 use crate::tags::Tags;
 use crate::timer::{NEVER, Timer};
 
@@ -52,6 +52,17 @@ pub(crate) enum Right {
     IfNewer,
     /// This load was not voided.
     Load(u64),
+}
+
+pub(crate) type ShardGuard<'a, K, V> = RwLockWriteGuard<'a, Shard<K, V>>;
+
+/// What became of a plain value, and what had to go.
+pub(crate) enum Plainly<'a, K, V> {
+    Put,
+    Replaced(Slot<K, V>),
+    Evicted(Slot<K, V>),
+    /// Nothing has happened yet: this is for [`Store::admit_from`].
+    Not(ShardGuard<'a, K, V>, K, V),
 }
 
 /// What became of a value.
@@ -101,6 +112,15 @@ impl<K: Eq + Hash, V> Store<K, V> {
         if self.is_timed.load(Ordering::Relaxed) { self.timer.now() } else { 0 }
     }
 
+    /// An entry that expires is going to be put in.
+    #[inline]
+    pub(crate) fn will_expire(&self) {
+        // Read first: each `get` reads it, and what is written moves from core to core.
+        if !self.is_timed.load(Ordering::Relaxed) {
+            self.is_timed.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -118,11 +138,13 @@ impl<K: Eq + Hash, V> Store<K, V> {
         self.shards[self.number(hash)].0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K, V>> {
+    #[inline]
+    pub(crate) fn write(&self, hash: u64) -> ShardGuard<'_, K, V> {
         self.write_number(self.number(hash))
     }
 
-    fn write_number(&self, number: usize) -> RwLockWriteGuard<'_, Shard<K, V>> {
+    #[inline]
+    fn write_number(&self, number: usize) -> ShardGuard<'_, K, V> {
         self.shards[number].0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,6 +188,31 @@ impl<K: Eq + Hash, V> Store<K, V> {
         })
     }
 
+    /// Puts in a value that weighs 1 and has no more to it, if that can be done by what is in its shard:
+    /// what [`admit`](Self::admit) would do, for a shard of such entries where no load is under way, nothing
+    /// is over and, if somebody has to go, it is one of its own. Else nothing is changed.
+    #[inline]
+    pub(crate) fn admit_plain(&self, hash: u64, key: K, value: V, expires: u64, now: u64) -> Plainly<'_, K, V> {
+        let mut guard = self.write(hash);
+        let shard = &mut *guard;
+        if !shard.is_plain() || now > 0 && !shard.pass_by(SWEPT, now, self.grace) {
+            return Plainly::Not(guard, key, value);
+        }
+        if let Some(slot) = shard.find(local(hash), &key) {
+            return Plainly::Replaced(shard.replace_plain(slot, local(hash), key, value, expires));
+        }
+        if self.budget.try_take(1, 1) {
+            let record = Record { value: Some(value), expires, weight: 1, extra: None };
+            shard.put(local(hash), key, record, now, true);
+            return Plainly::Put;
+        }
+        if self.is_poor(shard) {
+            return Plainly::Not(guard, key, value);
+        }
+        let Some(slot) = shard.choose() else { return Plainly::Not(guard, key, value) };
+        Plainly::Evicted(shard.exchange(slot, local(hash), key, value, expires))
+    }
+
     /// Puts a value in, if there is the right to it, and room.
     pub(crate) fn admit(
         &self,
@@ -175,9 +222,22 @@ impl<K: Eq + Hash, V> Store<K, V> {
         right: Right,
         removals: &mut Removals<K, V>,
     ) -> Admitted {
+        self.admit_from(self.write(hash), hash, key, record, right, removals)
+    }
+
+    /// The same by somebody who has the shard's lock already.
+    pub(crate) fn admit_from<'a>(
+        &'a self,
+        guard: ShardGuard<'a, K, V>,
+        hash: u64,
+        key: K,
+        record: Record<V>,
+        right: Right,
+        removals: &mut Removals<K, V>,
+    ) -> Admitted {
         if record.expires != NEVER {
             // Before the entry can be found.
-            self.is_timed.store(true, Ordering::Relaxed);
+            self.will_expire();
         }
         let now = self.now();
         let weight = u64::from(record.weight);
@@ -187,8 +247,9 @@ impl<K: Eq + Hash, V> Store<K, V> {
         // Dropped after the lock, as it is declared before.
         let mut voided = Vec::new();
         let mut is_hopeless = weight > self.budget.max_weight();
+        let mut locked = Some(guard);
         loop {
-            let mut guard = self.write(hash);
+            let mut guard = locked.take().unwrap_or_else(|| self.write(hash));
             let shard = &mut *guard;
             if let Right::Load(id) = right
                 && !shard.flights.stands(local(hash), id)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::removal::{RemovalCause, Removals};
 
 /// A place for an entry.
-pub(super) enum Slot<K, V> {
+pub(crate) enum Slot<K, V> {
     Vacant {
         next: u32,
     },
