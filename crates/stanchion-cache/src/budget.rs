@@ -22,17 +22,24 @@ impl Account {
         Self { used: AtomicU64::new(0), most: AtomicU64::new(most) }
     }
 
+    /// A full cache asks in vain with each insert: that is inlined, and writes nothing.
+    #[inline]
     fn try_take(&self, amount: u64) -> bool {
-        if amount == 0 {
-            return true;
-        }
-        let most = self.most.load(Ordering::Relaxed);
         // Relaxed: the number guards no memory; that it is never too large is all that is asked of it.
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(amount).filter(|&sum| sum <= most)
-            })
-            .is_ok()
+        let (used, most) = (self.used.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed));
+        amount == 0 || used.saturating_add(amount) <= most && self.take(used, amount)
+    }
+
+    /// The same if so much was used a moment ago.
+    fn take(&self, mut used: u64, amount: u64) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        while let Some(sum) = used.checked_add(amount).filter(|&sum| sum <= most) {
+            match self.used.compare_exchange_weak(used, sum, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => used = now,
+            }
+        }
+        false
     }
 
     fn give_back(&self, amount: u64) {

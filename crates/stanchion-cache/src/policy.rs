@@ -59,6 +59,13 @@ pub(crate) trait Policy {
     /// Chooses who goes, and forgets it. `None` if there is nobody. `hash` tells the
     /// hash of a slot's key.
     fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32>;
+
+    /// Chooses who goes, as `evict` does, and fills that slot with a key of the hash `newcomer`, as `insert` does.
+    fn exchange(&mut self, hash: impl Fn(u32) -> u32, newcomer: u32) -> Option<u32> {
+        let slot = self.evict(hash)?;
+        self.insert(slot, newcomer, false);
+        Some(slot)
+    }
 }
 
 /// One of the policies. An enum with a tag of its own, since a hit should cost no
@@ -112,6 +119,15 @@ impl Policy for AnyPolicy {
             Self::Hybrid(policy) => policy.evict(hash),
             Self::S3Fifo(policy) => policy.evict(hash),
             Self::Lru(policy) => policy.evict(hash),
+        }
+    }
+
+    #[inline]
+    fn exchange(&mut self, hash: impl Fn(u32) -> u32, newcomer: u32) -> Option<u32> {
+        match self {
+            Self::Hybrid(policy) => policy.exchange(hash, newcomer),
+            Self::S3Fifo(policy) => policy.exchange(hash, newcomer),
+            Self::Lru(policy) => policy.exchange(hash, newcomer),
         }
     }
 }

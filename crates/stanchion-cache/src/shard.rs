@@ -190,28 +190,23 @@ impl<K: Eq, V> Shard<K, V> {
         old
     }
 
-    /// Makes the policy choose who goes, but leaves it there.
-    #[inline]
-    pub(crate) fn choose(&mut self) -> Option<u32> {
-        let slots = &self.slots;
-        self.policy.evict(|slot| slots[slot as usize].meta().map_or(0, |meta| meta.hash))
-    }
-
-    /// Puts a new entry in the place of the one that was [chosen](Self::choose), where it is
+    /// Puts a new entry in the place of one that the policy chooses, where it is
     /// [plain](Self::is_plain). Returns what was there.
+    ///
+    /// # Errors
+    /// Gives back what can't be put in: there is nobody to go.
     #[inline]
-    pub(crate) fn exchange(&mut self, slot: u32, hash: u32, key: K, value: V, expires: u64) -> Slot<K, V> {
-        let meta = Meta { expires, hash, is_rich: false, is_pinned: false };
-        let old = std::mem::replace(&mut self.slots[slot as usize], Slot::Present { key, value, meta });
-        let old_hash = old.meta().map_or(0, |meta| meta.hash);
+    pub(crate) fn exchange(&mut self, hash: u32, key: K, value: V, expires: u64) -> Result<Slot<K, V>, (K, V)> {
+        let slots = &self.slots;
+        let hash_of = |slot: u32| slots[slot as usize].hash();
+        let Some(slot) = self.policy.exchange(hash_of, hash) else { return Err((key, value)) };
+        let old_hash = hash_of(slot);
         if let Ok(entry) = self.index.find_entry(spread(old_hash), |&found| found == slot) {
             entry.remove();
         }
-        let slots = &self.slots;
-        let rehash = |&slot: &u32| spread(slots[slot as usize].meta().map_or(0, |meta| meta.hash));
-        self.index.insert_unique(spread(hash), slot, rehash);
-        self.policy.insert(slot, hash, false);
-        old
+        self.index.insert_unique(spread(hash), slot, |&slot| spread(hash_of(slot)));
+        let meta = Meta { expires, hash, is_rich: false, is_pinned: false };
+        Ok(std::mem::replace(&mut self.slots[slot as usize], Slot::Present { key, value, meta }))
     }
 
     /// Puts a new entry in. The key must not be there.
@@ -241,8 +236,7 @@ impl<K: Eq, V> Shard<K, V> {
         self.weight += u64::from(record.weight);
         self.set_sides(slot, record.weight, record.extra);
         let slots = &self.slots;
-        let rehash = |&slot: &u32| spread(slots[slot as usize].meta().map_or(0, |meta| meta.hash));
-        self.index.insert_unique(spread(hash), slot, rehash);
+        self.index.insert_unique(spread(hash), slot, |&slot| spread(slots[slot as usize].hash()));
         self.policy.insert(slot, hash, is_roomy);
     }
 
@@ -285,7 +279,8 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Makes the policy choose who goes. Returns that one's weight; `None` if there is nobody.
     pub(crate) fn evict(&mut self, removals: &mut Removals<K, V>) -> Option<u32> {
-        let slot = self.choose()?;
+        let slots = &self.slots;
+        let slot = self.policy.evict(|slot| slots[slot as usize].hash())?;
         Some(self.take_unwatched(slot, RemovalCause::Evicted, removals))
     }
 

@@ -209,8 +209,10 @@ impl<K: Eq + Hash, V> Store<K, V> {
         if self.is_poor(shard) {
             return Plainly::Not(guard, key, value);
         }
-        let Some(slot) = shard.choose() else { return Plainly::Not(guard, key, value) };
-        Plainly::Evicted(shard.exchange(slot, local(hash), key, value, expires))
+        match shard.exchange(local(hash), key, value, expires) {
+            Ok(gone) => Plainly::Evicted(gone),
+            Err((key, value)) => Plainly::Not(guard, key, value),
+        }
     }
 
     /// Puts a value in, if there is the right to it, and room.

@@ -47,10 +47,41 @@ impl Hybrid {
         self.main.push(&mut self.links, slot);
     }
 
+    /// Who goes. It stays where it is; whoever proves itself on the way goes to main.
+    #[inline]
+    fn choose(&mut self, hash: &impl Fn(u32) -> u32) -> Option<Choice> {
+        for _ in 0..PROMOTIONS {
+            let is_due = self.window.len() * WINDOW >= self.len() || self.main.len() == 0;
+            let Some(candidate) = self.window.front().filter(|_| is_due) else { break };
+            let hits = self.links.hits(candidate);
+            if hits > 0 {
+                self.sketch.add(hash(candidate), hits);
+                if hits >= PROVED {
+                    self.promote(candidate);
+                    continue;
+                }
+            }
+            let Some(victim) = self.victim(hash) else { return Some(Choice::Candidate(candidate)) };
+            if self.sketch.estimate(hash(candidate)) <= self.sketch.estimate(hash(victim)) {
+                return Some(Choice::Candidate(candidate));
+            }
+            self.promote(candidate);
+            return Some(Choice::Victim(victim));
+        }
+        self.victim(hash).map(Choice::Victim)
+    }
+
     /// Where the clock's hand stops: at an entry without hits, or, if it has passed
     /// many, at that with the fewest.
+    #[inline]
     fn victim(&mut self, hash: &impl Fn(u32) -> u32) -> Option<u32> {
-        let mut fewest = (u8::MAX, self.main.front()?);
+        let first = self.main.front()?;
+        if self.links.hits(first) == 0 { Some(first) } else { self.next_victim(first, hash) }
+    }
+
+    /// The same if the first isn't it.
+    fn next_victim(&mut self, first: u32, hash: &impl Fn(u32) -> u32) -> Option<u32> {
+        let mut fewest = (u8::MAX, first);
         for _ in 0..TURNS {
             let slot = self.main.front()?;
             let hits = self.links.hits(slot);
@@ -66,6 +97,14 @@ impl Hybrid {
         }
         Some(fewest.1)
     }
+}
+
+/// Who goes.
+enum Choice {
+    /// The one at the window's front.
+    Candidate(u32),
+    /// One of main's.
+    Victim(u32),
 }
 
 impl Policy for Hybrid {
@@ -91,31 +130,34 @@ impl Policy for Hybrid {
     }
 
     fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32> {
-        for _ in 0..PROMOTIONS {
-            let is_full = self.window.len() * WINDOW >= self.len();
-            let Some(candidate) = self.window.front().filter(|_| is_full || self.main.len() == 0) else { break };
-            let hits = self.links.hits(candidate);
-            if hits > 0 {
-                self.sketch.add(hash(candidate), hits);
+        Some(match self.choose(&hash)? {
+            Choice::Candidate(slot) => {
+                self.window.remove(&mut self.links, slot);
+                slot
             }
-            if hits >= PROVED {
-                self.promote(candidate);
-                continue;
+            Choice::Victim(slot) => {
+                self.main.remove(&mut self.links, slot);
+                slot
             }
-            let Some(victim) = self.victim(&hash) else {
-                self.window.remove(&mut self.links, candidate);
-                return Some(candidate);
-            };
-            if self.sketch.estimate(hash(candidate)) <= self.sketch.estimate(hash(victim)) {
-                self.window.remove(&mut self.links, candidate);
-                return Some(candidate);
+        })
+    }
+
+    fn exchange(&mut self, hash: impl Fn(u32) -> u32, newcomer: u32) -> Option<u32> {
+        let slot = match self.choose(&hash)? {
+            Choice::Candidate(slot) => {
+                // From the window's front to its back: a turn of the ring.
+                self.links.set_hits(slot, 0);
+                self.window.rotate(&self.links);
+                slot
             }
-            self.promote(candidate);
-            self.main.remove(&mut self.links, victim);
-            return Some(victim);
-        }
-        let victim = self.victim(&hash)?;
-        self.main.remove(&mut self.links, victim);
-        Some(victim)
+            Choice::Victim(slot) => {
+                self.main.remove(&mut self.links, slot);
+                self.window.push(&mut self.links, slot);
+                slot
+            }
+        };
+        // There are as many members as before: the sketch fits.
+        self.sketch.add(newcomer, 1);
+        Some(slot)
     }
 }

@@ -66,6 +66,20 @@ pub(crate) struct Entry<'a, K, V> {
 }
 
 impl<K, V> Slot<K, V> {
+    /// The key's; 0 if there is none.
+    #[inline]
+    pub(super) fn hash(&self) -> u32 {
+        match self {
+            Self::Present { meta, .. } => meta.hash,
+            rare => rare.rare_hash(),
+        }
+    }
+
+    #[cold]
+    fn rare_hash(&self) -> u32 {
+        self.meta().map_or(0, |meta| meta.hash)
+    }
+
     pub(super) fn meta(&self) -> Option<&Meta> {
         match self {
             Self::Vacant { .. } => None,
