@@ -80,6 +80,7 @@ impl Hybrid {
     }
 
     /// The same if the first isn't it.
+    #[inline(never)]
     fn next_victim(&mut self, first: u32, hash: &impl Fn(u32) -> u32) -> Option<u32> {
         let mut fewest = (u8::MAX, first);
         for _ in 0..TURNS {
