@@ -122,11 +122,10 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     {
         let inner = &*self.0;
         let hash = inner.store.hash(key);
-        let shard = inner.store.read(hash);
-        let found = shard.find(local(hash), key).and_then(|slot| inner.fresh(&shard, slot));
-        drop(shard);
-        inner.stats.count(if found.is_some() { Count::Hits } else { Count::Misses });
-        found
+        match inner.store.try_read(hash) {
+            Some(shard) => inner.get_from(shard, hash, key),
+            None => inner.get_waiting(hash, key),
+        }
     }
 
     /// Whether there is a fresh value. It counts as no access.

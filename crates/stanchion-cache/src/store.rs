@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use crate::budget::{Budget, Held};
 use crate::hash::{KeyHasher, local};
@@ -136,6 +136,16 @@ impl<K: Eq + Hash, V> Store<K, V> {
     #[inline]
     pub(crate) fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard<K, V>> {
         self.shards[self.number(hash)].0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, if nobody writes to it.
+    #[inline]
+    pub(crate) fn try_read(&self, hash: u64) -> Option<RwLockReadGuard<'_, Shard<K, V>>> {
+        match self.shards[self.number(hash)].0.try_read() {
+            Ok(shard) => Some(shard),
+            Err(TryLockError::Poisoned(shard)) => Some(shard.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
+use std::sync::RwLockReadGuard;
 
 use stanchion_core::Moment;
 
@@ -57,31 +58,58 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         Some(value)
     }
 
-    /// The value of a slot, if it is fresh.
+    /// What `get` finds in a shard, counted.
+    ///
+    /// Whatever is out of the ordinary is somebody else's from there on: a hit calls nobody whom it would
+    /// have to keep anything for.
     #[inline]
-    pub(crate) fn fresh(&self, shard: &Shard<K, V>, slot: u32) -> Option<V>
+    pub(super) fn get_from<Q>(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, hash: u64, key: &Q) -> Option<V>
     where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        match self.plain(shard, slot) {
-            Some(value) => Some(value.clone()),
-            None => self.fresh_if_rich(shard, slot),
-        }
+        let Some(slot) = shard.find(local(hash), key) else {
+            drop(shard);
+            self.stats.count(Count::Misses);
+            return None;
+        };
+        let Some(value) = self.plain(&shard, slot) else { return self.get_if_rich(shard, slot) };
+        let value = value.clone();
+        drop(shard);
+        self.stats.count(Count::Hits);
+        Some(value)
     }
 
+    /// The same if the lock isn't free.
     #[cold]
-    fn fresh_if_rich(&self, shard: &Shard<K, V>, slot: u32) -> Option<V>
+    #[inline(never)]
+    pub(super) fn get_waiting<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_from(self.store.read(hash), hash, key)
+    }
+
+    /// The same for a slot of which more must be known.
+    #[cold]
+    #[inline(never)]
+    fn get_if_rich(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, slot: u32) -> Option<V>
     where
         V: Clone,
     {
-        let (value, meta) = shard.value(slot).filter(|(_, meta)| meta.is_rich())?;
         let now = self.store.now();
-        if now >= meta.expires || self.is_gone(shard, slot, meta, now) {
-            return None;
-        }
-        shard.hit(slot);
-        shard.note_read(slot, now);
-        Some(value.clone())
+        let is_there = |meta: &Meta| meta.is_rich() && now < meta.expires && !self.is_gone(&shard, slot, meta, now);
+        let found = shard.value(slot).filter(|(_, meta)| is_there(meta)).map(|(value, _)| {
+            shard.hit(slot);
+            shard.note_read(slot, now);
+            value.clone()
+        });
+        drop(shard);
+        self.stats.count(if found.is_some() { Count::Hits } else { Count::Misses });
+        found
     }
 
     /// What a call with a loader finds, counted.
