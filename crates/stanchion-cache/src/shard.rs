@@ -28,6 +28,8 @@ pub(crate) struct Shard<K, V> {
     slots: Vec<Slot<K, V>>,
     policy: AnyPolicy,
     sides: Option<Box<Sides>>,
+    /// Whether all entries are rich, as there is more to do for each hit than to count it.
+    are_rich: bool,
     pub(crate) flights: Flights<K, Flight<Arc<Ending<V>>>>,
     /// Of all entries.
     weight: u64,
@@ -46,11 +48,13 @@ const NONE: u32 = u32::MAX;
 impl<K: Eq, V> Shard<K, V> {
     /// Of about so many entries. `is_idle_timed`: it is noted when an entry is read.
     pub(crate) fn new(eviction: Eviction, expected: usize, is_idle_timed: bool) -> Self {
+        let policy = AnyPolicy::new(eviction);
         Self {
+            are_rich: is_idle_timed || policy.is_told_of_hits(),
             index: HashTable::new(),
             slots: Vec::new(),
             vacant: NONE,
-            policy: AnyPolicy::new(eviction),
+            policy,
             sides: is_idle_timed.then(|| Box::new(Sides::idle_timed())),
             flights: Flights::new(),
             weight: 0,
@@ -140,14 +144,10 @@ impl<K: Eq, V> Shard<K, V> {
         self.sides.as_ref().map_or(0, |sides| sides.last_read(slot))
     }
 
-    /// The entry was read. If it is rich, [when](Self::note_read) is to be noted, too.
-    #[inline]
-    pub(crate) fn hit(&self, slot: u32) {
+    /// A rich entry was read. For others it is enough that they [count](Meta::hit) it.
+    pub(crate) fn hit_rich(&self, slot: u32, meta: &Meta, now: u64) {
+        meta.hit();
         self.policy.hit(slot);
-    }
-
-    /// When the entry was read, if that is of interest.
-    pub(crate) fn note_read(&self, slot: u32, now: u64) {
         if let Some(sides) = &self.sides {
             sides.note_read(slot, now);
         }
@@ -163,14 +163,14 @@ impl<K: Eq, V> Shard<K, V> {
         cause: RemovalCause,
         removals: &mut Removals<K, V>,
     ) {
-        let Some(&meta) = self.slots[slot as usize].meta() else { return };
+        let is_rich = record.extra.is_some() || self.are_rich;
+        let Some(meta) = self.slots[slot as usize].meta() else { return };
+        let meta = meta.renewed(record.expires, is_rich);
+        self.hit_rich(slot, &meta, now);
         self.weight = self.weight - u64::from(self.weight_of(slot)) + u64::from(record.weight);
-        let meta = Meta { expires: record.expires, is_rich: record.extra.is_some() || self.is_idle_timed(), ..meta };
         self.set_sides(slot, record.weight, record.extra);
         let filled = Slot::new(key, record.value, meta);
         std::mem::replace(&mut self.slots[slot as usize], filled).leave(cause, removals);
-        self.hit(slot);
-        self.note_read(slot, now);
     }
 
     /// Whether all entries weigh 1 and have no more to them than a value and an end, and no load is
@@ -181,13 +181,13 @@ impl<K: Eq, V> Shard<K, V> {
     }
 
     /// [`replace`](Self::replace) where it is [plain](Self::is_plain). Returns what was there.
-    pub(crate) fn replace_plain(&mut self, slot: u32, hash: u32, key: K, value: V, expires: u64) -> Slot<K, V> {
+    pub(crate) fn replace_plain(&mut self, slot: u32, key: K, value: V, expires: u64) -> Slot<K, V> {
         let place = &mut self.slots[slot as usize];
-        let is_pinned = place.meta().is_some_and(Meta::is_pinned);
-        let meta = Meta { expires, hash, is_rich: false, is_pinned };
-        let old = std::mem::replace(place, Slot::Present { key, value, meta });
-        self.hit(slot);
-        old
+        let renewed = |meta: &Meta| meta.renewed(expires, self.are_rich);
+        let meta = place.meta().map_or_else(|| Meta::new(0, expires, self.are_rich), renewed);
+        meta.hit();
+        self.policy.hit(slot);
+        std::mem::replace(place, Slot::Present { key, value, meta })
     }
 
     /// Puts a new entry in the place of one that the policy chooses, where it is
@@ -197,22 +197,20 @@ impl<K: Eq, V> Shard<K, V> {
     /// Gives back what can't be put in: there is nobody to go.
     #[inline]
     pub(crate) fn exchange(&mut self, hash: u32, key: K, value: V, expires: u64) -> Result<Slot<K, V>, (K, V)> {
+        let Some(slot) = self.policy.exchange(&mut self.slots[..], hash) else { return Err((key, value)) };
         let slots = &self.slots;
-        let hash_of = |slot: u32| slots[slot as usize].hash();
-        let Some(slot) = self.policy.exchange(hash_of, hash) else { return Err((key, value)) };
-        let old_hash = hash_of(slot);
-        if let Ok(entry) = self.index.find_entry(spread(old_hash), |&found| found == slot) {
+        let hash_of = |slot: u32| spread(slots[slot as usize].hash());
+        if let Ok(entry) = self.index.find_entry(hash_of(slot), |&found| found == slot) {
             entry.remove();
         }
-        self.index.insert_unique(spread(hash), slot, |&slot| spread(hash_of(slot)));
-        let meta = Meta { expires, hash, is_rich: false, is_pinned: false };
+        self.index.insert_unique(spread(hash), slot, |&slot| hash_of(slot));
+        let meta = Meta::new(hash, expires, self.are_rich);
         Ok(std::mem::replace(&mut self.slots[slot as usize], Slot::Present { key, value, meta }))
     }
 
     /// Puts a new entry in. The key must not be there.
     pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
-        let is_rich = record.extra.is_some() || self.is_idle_timed();
-        let meta = Meta { expires: record.expires, hash, is_rich, is_pinned: false };
+        let meta = Meta::new(hash, record.expires, record.extra.is_some() || self.are_rich);
         let filled = Slot::new(key, record.value, meta);
         let slot = match self.slots.get_mut(self.vacant as usize) {
             Some(place) => {
@@ -260,7 +258,8 @@ impl<K: Eq, V> Shard<K, V> {
     }
 
     fn take_unwatched(&mut self, slot: u32, cause: RemovalCause, removals: &mut Removals<K, V>) -> u32 {
-        let Some(&meta) = self.slots.get(slot as usize).and_then(Slot::meta) else { return 0 };
+        let Some(meta) = self.slots.get(slot as usize).and_then(Slot::meta) else { return 0 };
+        self.pinned -= usize::from(meta.is_pinned);
         if let Ok(entry) = self.index.find_entry(spread(meta.hash), |&found| found == slot) {
             entry.remove();
         }
@@ -270,7 +269,6 @@ impl<K: Eq, V> Shard<K, V> {
         {
             sides.extras.remove(slot);
         }
-        self.pinned -= usize::from(meta.is_pinned);
         self.weight -= u64::from(weight);
         let vacant = Slot::Vacant { next: std::mem::replace(&mut self.vacant, slot) };
         std::mem::replace(&mut self.slots[slot as usize], vacant).leave(cause, removals);
@@ -279,8 +277,7 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Makes the policy choose who goes. Returns that one's weight; `None` if there is nobody.
     pub(crate) fn evict(&mut self, removals: &mut Removals<K, V>) -> Option<u32> {
-        let slots = &self.slots;
-        let slot = self.policy.evict(|slot| slots[slot as usize].hash())?;
+        let slot = self.policy.evict(&mut self.slots[..])?;
         Some(self.take_unwatched(slot, RemovalCause::Evicted, removals))
     }
 
@@ -291,7 +288,8 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// The policy sees the entry again.
     pub(crate) fn watch(&mut self, slot: u32) {
-        if let Some(meta) = self.slots.get(slot as usize).and_then(Slot::meta) {
+        if let Some(meta) = self.slots.get_mut(slot as usize).and_then(Slot::meta_mut) {
+            *meta.hits.get_mut() = 0;
             self.policy.insert(slot, meta.hash, true);
         }
     }

@@ -209,7 +209,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
             return Plainly::Not(guard, key, value);
         }
         if let Some(slot) = shard.find(local(hash), &key) {
-            return Plainly::Replaced(shard.replace_plain(slot, local(hash), key, value, expires));
+            return Plainly::Replaced(shard.replace_plain(slot, key, value, expires));
         }
         if self.budget.try_take(1, 1) {
             let record = Record { value: Some(value), expires, weight: 1, extra: None };
@@ -269,9 +269,9 @@ impl<K: Eq + Hash, V> Store<K, V> {
                 return Admitted::Voided;
             }
             let slot = shard.find(local(hash), &key);
-            let meta = slot.and_then(|slot| shard.entry(slot)).map(|entry| *entry.meta);
+            let is_pinned = slot.and_then(|slot| shard.entry(slot)).is_some_and(|entry| entry.meta.is_pinned());
             let known = slot.and_then(|slot| shard.extra(slot)).map_or(0, |extra| extra.version);
-            let is_older = known > version || matches!(right, Right::IfNewer) && meta.is_some() && known == version;
+            let is_older = known > version || matches!(right, Right::IfNewer) && slot.is_some() && known == version;
             // All that may panic of the user's has run before anything is reserved.
             voided.extend(match right {
                 Right::Load(id) if is_hopeless || is_older => shard.flights.land(local(hash), id),
@@ -296,7 +296,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
             if !is_ours {
                 is_roomy = false;
                 // It must not have to go to make room for itself.
-                let watched = slot.filter(|_| !meta.is_some_and(|meta| meta.is_pinned()));
+                let watched = slot.filter(|_| !is_pinned);
                 if let Some(slot) = watched {
                     shard.unwatch(slot);
                 }

@@ -54,7 +54,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         if meta.is_rich() || meta.expires != NEVER && self.store.timer.now() >= meta.expires {
             return None;
         }
-        shard.hit(slot);
+        meta.hit();
         Some(value)
     }
 
@@ -102,9 +102,8 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     {
         let now = self.store.now();
         let is_there = |meta: &Meta| meta.is_rich() && now < meta.expires && !self.is_gone(&shard, slot, meta, now);
-        let found = shard.value(slot).filter(|(_, meta)| is_there(meta)).map(|(value, _)| {
-            shard.hit(slot);
-            shard.note_read(slot, now);
+        let found = shard.value(slot).filter(|(_, meta)| is_there(meta)).map(|(value, meta)| {
+            shard.hit_rich(slot, meta, now);
             value.clone()
         });
         drop(shard);
@@ -161,8 +160,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         };
         let rung = self.rung(shard, slot, &entry, now);
         if matches!(rung, Rung::Fresh | Rung::RefreshAhead | Rung::Revalidate) {
-            shard.hit(slot);
-            shard.note_read(slot, now);
+            shard.hit_rich(slot, entry.meta, now);
         }
         match rung {
             Rung::Fresh => Look::Serve(value.clone()),
