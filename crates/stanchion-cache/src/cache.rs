@@ -121,11 +121,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         V: Clone,
     {
         let inner = &*self.0;
-        let hash = inner.store.hash(key);
-        match inner.store.try_read(hash) {
-            Some(shard) => inner.get_from(shard, hash, key),
-            None => inner.get_waiting(hash, key),
-        }
+        if inner.store.is_timed() { inner.get_timed(key) } else { inner.get_untimed(key) }
     }
 
     /// Whether there is a fresh value. It counts as no access.

@@ -57,13 +57,13 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
         // Before the lock: a key's `Clone` is the user's.
         let (owned, copy) = (key.to_owned(), key.to_owned());
         let id = FLIGHTS.fetch_add(1, Ordering::Relaxed);
-        let moment = self.clock.now();
+        let (now, moment) = (self.store.now(), self.clock.now());
         let mut guard = self.store.write(hash);
         let shard = &mut *guard;
         if let Some(slot) = shard.find(local(hash), key) {
             let is_refreshed = shard.entry(slot).is_some_and(|entry| refreshed == Some(entry.meta.expires));
             if !is_refreshed {
-                let found = self.look_at(shard, slot);
+                let found = self.look_at(shard, slot, now);
                 if !matches!(found, Look::Load { .. }) {
                     drop(guard);
                     return Boarded::Served(found);

@@ -33,7 +33,7 @@ const SHARED: usize = STRIPES - 1;
 /// Counters, in a stripe for each thread: a count is a plain addition, that no other
 /// thread's cache line has to move for.
 #[derive(Debug)]
-pub(crate) struct Stats(Box<[Stripe; STRIPES]>);
+pub(crate) struct Stats([Stripe; STRIPES]);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -41,7 +41,7 @@ struct Stripe([AtomicU64; COUNTS]);
 
 impl Stats {
     pub(crate) fn new() -> Self {
-        Self(Box::new(std::array::from_fn(|_| Stripe::default())))
+        Self(std::array::from_fn(|_| Stripe::default()))
     }
 
     #[inline]

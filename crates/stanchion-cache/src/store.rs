@@ -108,8 +108,14 @@ impl<K: Eq + Hash, V> Store<K, V> {
     /// The time, or 0 if nothing ever expires.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
+        if self.is_timed() { self.timer.now() } else { 0 }
+    }
+
+    /// Whether anything may expire.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
         // Relaxed: an entry that expires and was put in a moment ago is fresh.
-        if self.is_timed.load(Ordering::Relaxed) { self.timer.now() } else { 0 }
+        self.is_timed.load(Ordering::Relaxed)
     }
 
     /// An entry that expires is going to be put in.

@@ -45,25 +45,59 @@ impl<K: Hash + Eq, V> Inner<K, V> {
 
     /// The value of a slot, if it is fresh and there is nothing else to it: what nearly all hits find. It
     /// counts as a hit.
-    ///
-    /// The clock is read under the lock, since its instructions fit between those that wait for the
-    /// entry's cache lines, and only for an entry that has an end.
     #[inline]
-    fn plain<'a>(&self, shard: &'a Shard<K, V>, slot: u32) -> Option<&'a V> {
+    fn plain<'a>(&self, shard: &'a Shard<K, V>, slot: u32, now: u64) -> Option<&'a V> {
         let (value, meta) = shard.value(slot)?;
-        if meta.is_rich() || meta.expires != NEVER && self.store.timer.now() >= meta.expires {
+        if meta.is_rich() || now >= meta.expires {
             return None;
         }
         meta.hit();
         Some(value)
     }
 
+    /// `get` where something may expire: by itself, so that where nothing does a hit keeps nothing for
+    /// what reading the clock calls.
+    #[inline(never)]
+    pub(super) fn get_timed<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_at(key, self.store.timer.now())
+    }
+
+    /// `get` where nothing does.
+    #[inline(never)]
+    pub(super) fn get_untimed<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_at(key, 0)
+    }
+
+    /// `get` at this time.
+    #[inline]
+    fn get_at<Q>(&self, key: &Q, now: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let hash = self.store.hash(key);
+        match self.store.try_read(hash) {
+            Some(shard) => self.get_from(shard, hash, key, now),
+            None => self.get_waiting(hash, key, now),
+        }
+    }
+
     /// What `get` finds in a shard, counted.
     ///
-    /// Whatever is out of the ordinary is somebody else's from there on: a hit calls nobody whom it would
-    /// have to keep anything for.
+    /// Whatever is out of the ordinary is somebody else's from there on, for the same reason.
     #[inline]
-    pub(super) fn get_from<Q>(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, hash: u64, key: &Q) -> Option<V>
+    fn get_from<Q>(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -74,7 +108,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             self.stats.count(Count::Misses);
             return None;
         };
-        let Some(value) = self.plain(&shard, slot) else { return self.get_if_rich(shard, slot) };
+        let Some(value) = self.plain(&shard, slot, now) else { return self.get_if_rich(shard, slot, now) };
         let value = value.clone();
         drop(shard);
         self.stats.count(Count::Hits);
@@ -84,23 +118,22 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     /// The same if the lock isn't free.
     #[cold]
     #[inline(never)]
-    pub(super) fn get_waiting<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    fn get_waiting<Q>(&self, hash: u64, key: &Q, now: u64) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        self.get_from(self.store.read(hash), hash, key)
+        self.get_from(self.store.read(hash), hash, key, now)
     }
 
     /// The same for a slot of which more must be known.
     #[cold]
     #[inline(never)]
-    fn get_if_rich(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, slot: u32) -> Option<V>
+    fn get_if_rich(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, slot: u32, now: u64) -> Option<V>
     where
         V: Clone,
     {
-        let now = self.store.now();
         let is_there = |meta: &Meta| meta.is_rich() && now < meta.expires && !self.is_gone(&shard, slot, meta, now);
         let found = shard.value(slot).filter(|(_, meta)| is_there(meta)).map(|(value, meta)| {
             shard.hit_rich(slot, meta, now);
@@ -119,8 +152,9 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
+        let now = self.store.now();
         let shard = self.store.read(hash);
-        let found = shard.find(local(hash), key).map(|slot| self.look_at(&shard, slot));
+        let found = shard.find(local(hash), key).map(|slot| self.look_at(&shard, slot, now));
         drop(shard);
         let found = found.unwrap_or(Look::Load { fallback: None });
         self.stats.count(match found {
@@ -133,14 +167,14 @@ impl<K: Hash + Eq, V> Inner<K, V> {
 
     /// The same for a slot, uncounted.
     #[inline]
-    pub(crate) fn look_at(&self, shard: &Shard<K, V>, slot: u32) -> Look<V>
+    pub(crate) fn look_at(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Look<V>
     where
         V: Clone,
     {
         // Whatever may be refreshed early is rich, as it knows when it was born.
-        match self.plain(shard, slot) {
+        match self.plain(shard, slot, now) {
             Some(value) => Look::Serve(value.clone()),
-            None => self.look_further(shard, slot, self.store.now()),
+            None => self.look_further(shard, slot, now),
         }
     }
 
