@@ -154,9 +154,25 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     {
         let now = self.store.now();
         let shard = self.store.read(hash);
-        let found = shard.find(local(hash), key).map(|slot| self.look_at(&shard, slot, now));
+        let slot = shard.find(local(hash), key);
+        let Some(value) = slot.and_then(|slot| self.plain(&shard, slot, now)) else {
+            return self.look_otherwise(shard, slot, now);
+        };
+        let value = value.clone();
         drop(shard);
-        let found = found.unwrap_or(Look::Load { fallback: None });
+        self.stats.count(Count::Hits);
+        Look::Serve(value)
+    }
+
+    /// The same where there is no slot, or one that isn't plainly fresh.
+    #[cold]
+    #[inline(never)]
+    fn look_otherwise(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, slot: Option<u32>, now: u64) -> Look<V>
+    where
+        V: Clone,
+    {
+        let found = slot.map_or(Look::Load { fallback: None }, |slot| self.look_further(&shard, slot, now));
+        drop(shard);
         self.stats.count(match found {
             Look::Serve(_) | Look::Refresh { .. } => Count::Hits,
             Look::NotFound => Count::NotFoundServed,
