@@ -316,19 +316,23 @@ impl<K: Eq, V> Shard<K, V> {
         now >= meta.expires.saturating_add(grace) || now >= self.last_read(slot).saturating_add(idle)
     }
 
-    /// Passes so many slots by, as a [sweep](Self::sweep) would. If one of them is over, it stays
-    /// where it is, and returns false.
+    /// Where the sweep's hand is when it has passed so many slots, if none of them is over.
     #[inline]
-    pub(crate) fn pass_by(&mut self, limit: usize, now: u64, grace: u64) -> bool {
+    pub(crate) fn hand_after(&self, slots: usize, now: u64, grace: u64) -> Option<usize> {
         let mut hand = self.hand;
-        for _ in 0..limit.min(self.slots.len()) {
+        for _ in 0..slots.min(self.slots.len()) {
             hand = if hand + 1 < self.slots.len() { hand + 1 } else { 0 };
             if self.slots[hand].meta().is_some_and(|meta| now >= meta.expires.saturating_add(grace)) {
-                return false;
+                return None;
             }
         }
+        Some(hand)
+    }
+
+    /// The sweep goes on from there.
+    #[inline]
+    pub(crate) fn move_hand(&mut self, hand: usize) {
         self.hand = hand;
-        true
     }
 
     /// Looks at the next so many slots, and takes out what is over, but not the spared one.

@@ -211,24 +211,26 @@ impl<K: Eq + Hash, V> Store<K, V> {
     pub(crate) fn admit_plain(&self, hash: u64, key: K, value: V, expires: u64, now: u64) -> Plainly<'_, K, V> {
         let mut guard = self.write(hash);
         let shard = &mut *guard;
-        if !shard.is_plain() || now > 0 && !shard.pass_by(SWEPT, now, self.grace) {
+        let swept = if now > 0 { SWEPT } else { 0 };
+        let Some(hand) = shard.hand_after(swept, now, self.grace).filter(|_| shard.is_plain()) else {
             return Plainly::Not(guard, key, value);
-        }
-        if let Some(slot) = shard.find(local(hash), &key) {
-            return Plainly::Replaced(shard.replace_plain(slot, key, value, expires));
-        }
-        if self.budget.try_take(1, 1) {
+        };
+        let what = if let Some(slot) = shard.find(local(hash), &key) {
+            Plainly::Replaced(shard.replace_plain(slot, key, value, expires))
+        } else if self.budget.try_take(1, 1) {
             let record = Record { value: Some(value), expires, weight: 1, extra: None };
             shard.put(local(hash), key, record, now, true);
-            return Plainly::Put;
-        }
-        if self.is_poor(shard) {
+            Plainly::Put
+        } else if self.is_poor(shard) {
             return Plainly::Not(guard, key, value);
-        }
-        match shard.exchange(local(hash), key, value, expires) {
-            Ok(gone) => Plainly::Evicted(gone),
-            Err((key, value)) => Plainly::Not(guard, key, value),
-        }
+        } else {
+            match shard.exchange(local(hash), key, value, expires) {
+                Ok(gone) => Plainly::Evicted(gone),
+                Err((key, value)) => return Plainly::Not(guard, key, value),
+            }
+        };
+        shard.move_hand(hand);
+        what
     }
 
     /// Puts a value in, if there is the right to it, and room.
