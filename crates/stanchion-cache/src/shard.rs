@@ -4,6 +4,7 @@
 //! changed, and `Clone` of a value that is read. What is taken out goes into
 //! [`Removals`], for the caller to drop after the lock.
 
+mod plain;
 mod sides;
 mod slot;
 
@@ -173,41 +174,6 @@ impl<K: Eq, V> Shard<K, V> {
         std::mem::replace(&mut self.slots[slot as usize], filled).leave(cause, removals);
     }
 
-    /// Whether all entries weigh 1 and have no more to them than a value and an end, and no load is
-    /// under way.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.sides.is_none() && self.flights.len() == 0
-    }
-
-    /// [`replace`](Self::replace) where it is [plain](Self::is_plain). Returns what was there.
-    pub(crate) fn replace_plain(&mut self, slot: u32, key: K, value: V, expires: u64) -> Slot<K, V> {
-        let place = &mut self.slots[slot as usize];
-        let renewed = |meta: &Meta| meta.renewed(expires, self.are_rich);
-        let meta = place.meta().map_or_else(|| Meta::new(0, expires, self.are_rich), renewed);
-        meta.hit();
-        self.policy.hit(slot);
-        std::mem::replace(place, Slot::Present { key, value, meta })
-    }
-
-    /// Puts a new entry in the place of one that the policy chooses, where it is
-    /// [plain](Self::is_plain). Returns what was there.
-    ///
-    /// # Errors
-    /// Gives back what can't be put in: there is nobody to go.
-    #[inline]
-    pub(crate) fn exchange(&mut self, hash: u32, key: K, value: V, expires: u64) -> Result<Slot<K, V>, (K, V)> {
-        let Some(slot) = self.policy.exchange(&mut self.slots[..], hash) else { return Err((key, value)) };
-        let slots = &self.slots;
-        let hash_of = |slot: u32| spread(slots[slot as usize].hash());
-        if let Ok(entry) = self.index.find_entry(hash_of(slot), |&found| found == slot) {
-            entry.remove();
-        }
-        self.index.insert_unique(spread(hash), slot, |&slot| hash_of(slot));
-        let meta = Meta::new(hash, expires, self.are_rich);
-        Ok(std::mem::replace(&mut self.slots[slot as usize], Slot::Present { key, value, meta }))
-    }
-
     /// Puts a new entry in. The key must not be there.
     pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
         let meta = Meta::new(hash, record.expires, record.extra.is_some() || self.are_rich);
@@ -316,25 +282,6 @@ impl<K: Eq, V> Shard<K, V> {
         now >= meta.expires.saturating_add(grace) || now >= self.last_read(slot).saturating_add(idle)
     }
 
-    /// Where the sweep's hand is when it has passed so many slots, if none of them is over.
-    #[inline]
-    pub(crate) fn hand_after(&self, slots: usize, now: u64, grace: u64) -> Option<usize> {
-        let mut hand = self.hand;
-        for _ in 0..slots.min(self.slots.len()) {
-            hand = if hand + 1 < self.slots.len() { hand + 1 } else { 0 };
-            if self.slots[hand].meta().is_some_and(|meta| now >= meta.expires.saturating_add(grace)) {
-                return None;
-            }
-        }
-        Some(hand)
-    }
-
-    /// The sweep goes on from there.
-    #[inline]
-    pub(crate) fn move_hand(&mut self, hand: usize) {
-        self.hand = hand;
-    }
-
     /// Looks at the next so many slots, and takes out what is over, but not the spared one.
     /// Returns how many entries that were, and their weight.
     pub(crate) fn sweep(
@@ -387,9 +334,23 @@ impl<K: Eq, V> Cleared<K, V> {
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests {
     use super::*;
+    use crate::policy::Entries;
 
     #[test]
     fn a_slot_of_two_numbers_takes_32_bytes() {
         assert_eq!(size_of::<Slot<u64, u64>>(), 32);
+    }
+
+    /// While nobody watched it, its hits meant nothing.
+    #[test]
+    fn an_entry_that_is_let_go_again_begins_without_hits() {
+        let mut shard: Shard<u64, u64> = Shard::new(Eviction::Hybrid, 10, false);
+        let record = Record { value: Some(1), expires: u64::MAX, weight: 1, extra: None };
+        shard.put(7, 7, record, 0, true);
+        assert!(shard.pin(0, true));
+        shard.hit_rich(0, shard.value(0).unwrap().1, 0);
+        assert_eq!(shard.slots[..].hits(0), 1);
+        assert!(shard.pin(0, false));
+        assert_eq!(shard.slots[..].hits(0), 0);
     }
 }

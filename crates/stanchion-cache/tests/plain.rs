@@ -12,7 +12,7 @@ const KEYS: u64 = 120;
 /// it never goes the short way.
 #[test]
 fn the_short_way_does_what_the_long_one_does() {
-    for seed in 0..90 {
+    for (seed, eviction) in (0..42).zip(EVICTIONS.into_iter().cycle()) {
         let mut random = Random::seeded(seed).run();
         let clock = ManualClock::new();
         clock.advance(Duration::from_secs(1));
@@ -22,7 +22,7 @@ fn the_short_way_does_what_the_long_one_does() {
         let is_rarely_odd = seed % 5 > 0;
         let build = |builder: CacheBuilder<u64, u64>| {
             let mut builder = builder.max_entries(most).shards(shards).seed(seed).clock(clock.clone());
-            builder = builder.eviction(EVICTIONS[seed as usize % 3]).negative_ttl(ttl);
+            builder = builder.eviction(eviction).negative_ttl(ttl);
             if is_timed {
                 builder = builder.ttl(ttl);
             }
@@ -79,4 +79,33 @@ fn nothing_that_was_displaced_is_kept() {
         assert!(alive <= 51);
         assert_eq!((Arc::strong_count(&key), Arc::strong_count(&value)), (alive, alive));
     }
+}
+
+/// What is put in without a load is refreshed early like any other: the short way isn't for such a cache.
+#[test]
+fn what_was_put_in_is_refreshed_ahead() {
+    let clock = ManualClock::new();
+    let builder = Cache::builder().max_entries(10).ttl(Duration::from_secs(10)).refresh_ahead(0.5);
+    let cache: Cache<u64, u64> = builder.clock(clock.clone()).build().unwrap();
+    cache.insert(1, 10);
+    let load = |value| cache.get_or_load_blocking(&1, || Ok::<u64, std::convert::Infallible>(value)).unwrap();
+    clock.advance(Duration::from_millis(4_999));
+    assert_eq!((load(11), cache.get(&1)), (10, Some(10)));
+    clock.advance(Duration::from_millis(1));
+    load(12);
+    assert_eq!(cache.get(&1), Some(12));
+}
+
+/// Whatever else is known of an entry, it ends when it ends.
+#[test]
+fn an_entry_with_a_tag_ends_as_one_without() {
+    let clock = ManualClock::new();
+    let builder = Cache::builder().max_entries(10).ttl(Duration::from_secs(10));
+    let cache: Cache<u64, u64> = builder.clock(clock.clone()).build().unwrap();
+    cache.insert_loaded(1, Loaded::new(10).tag("a"));
+    cache.insert(2, 20);
+    clock.advance(Duration::from_nanos(9_999_999_999));
+    assert_eq!((cache.get(&1), cache.get(&2)), (Some(10), Some(20)));
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, None));
 }
