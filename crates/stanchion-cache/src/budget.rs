@@ -22,17 +22,24 @@ impl Account {
         Self { used: AtomicU64::new(0), most: AtomicU64::new(most) }
     }
 
+    /// A full cache asks in vain with each insert: that is inlined, and writes nothing.
+    #[inline]
     fn try_take(&self, amount: u64) -> bool {
-        if amount == 0 {
-            return true;
-        }
-        let most = self.most.load(Ordering::Relaxed);
         // Relaxed: the number guards no memory; that it is never too large is all that is asked of it.
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(amount).filter(|&sum| sum <= most)
-            })
-            .is_ok()
+        let (used, most) = (self.used.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed));
+        amount == 0 || used.saturating_add(amount) <= most && self.take(used, amount)
+    }
+
+    /// The same if so much was used a moment ago.
+    fn take(&self, mut used: u64, amount: u64) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        while let Some(sum) = used.checked_add(amount).filter(|&sum| sum <= most) {
+            match self.used.compare_exchange_weak(used, sum, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => used = now,
+            }
+        }
+        false
     }
 
     fn give_back(&self, amount: u64) {
@@ -68,6 +75,19 @@ impl Budget {
         self.weight.most.store(max_weight, Ordering::Relaxed);
     }
 
+    /// Takes so much, or nothing if there isn't enough.
+    #[inline]
+    pub(crate) fn try_take(&self, entries: u64, weight: u64) -> bool {
+        if !self.entries.try_take(entries) {
+            return false;
+        }
+        let is_light = self.weight.try_take(weight);
+        if !is_light {
+            self.entries.give_back(entries);
+        }
+        is_light
+    }
+
     /// Whether more is used than may be: after a resize.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.entries() > self.max_entries() || self.weight() > self.max_weight()
@@ -97,11 +117,7 @@ impl<'a> Held<'a> {
     /// if there isn't enough.
     pub(crate) fn try_use(&mut self, entries: u64, weight: u64) -> bool {
         let (more_entries, more_weight) = (entries.saturating_sub(self.entries), weight.saturating_sub(self.weight));
-        if !self.budget.entries.try_take(more_entries) {
-            return false;
-        }
-        if !self.budget.weight.try_take(more_weight) {
-            self.budget.entries.give_back(more_entries);
+        if !self.budget.try_take(more_entries, more_weight) {
             return false;
         }
         self.entries = self.entries + more_entries - entries;

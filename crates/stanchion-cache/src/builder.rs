@@ -182,8 +182,8 @@ impl<K, V> CacheBuilder<K, V> {
         self
     }
 
-    /// The number of locks, rounded up to a power of two, at most 1024. Default: four for
-    /// each processor, but at most one for 128 entries.
+    /// The number of locks, rounded up to a power of two, at most 1024. Default: eight for
+    /// each processor, so that two threads seldom want the same one, but at most one for 128 entries.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -198,7 +198,7 @@ impl<K, V> CacheBuilder<K, V> {
 
     pub(crate) fn shard_count(&self) -> usize {
         let by_size = usize::try_from(self.config.max_entries / 128).unwrap_or(usize::MAX).max(1);
-        let by_machine = 4 * std::thread::available_parallelism().map_or(4, usize::from);
+        let by_machine = 8 * std::thread::available_parallelism().map_or(4, usize::from);
         self.shards.unwrap_or(by_machine.min(by_size)).clamp(1, 1024).next_power_of_two()
     }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod look;
+mod put;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -60,6 +61,8 @@ pub(crate) struct Inner<K, V> {
     /// Measures loads; by default not what entries expire by.
     pub(crate) clock: Clock,
     pub(crate) random: Random,
+    /// See [`plain_ttl`](put::plain_ttl).
+    plain_ttl: Option<u64>,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
     pub(crate) reporter: Reporter,
@@ -88,6 +91,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         let timer = Timer::new(builder.clock.clone());
         let ladder = config.ladder();
         let max = (config.max_entries, config.max_weight.unwrap_or(u64::MAX));
+        let plain_ttl = put::plain_ttl(&builder, &timer);
         let kept = (timer.after(0, ladder.grace()), config.idle_ttl.map(|idle| timer.after(0, idle)));
         let hasher = KeyHasher::new(builder.seed);
         Self(Arc::new(Inner {
@@ -96,6 +100,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             stats: Stats::new(),
             random: builder.random(),
             clock: builder.clock.unwrap_or_default(),
+            plain_ttl,
             weigher: builder.weigher,
             listener: builder.listener,
             reporter: Reporter::new(&builder.name),
@@ -116,13 +121,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         V: Clone,
     {
         let inner = &*self.0;
-        let hash = inner.store.hash(key);
-        let now = inner.store.now();
-        let shard = inner.store.read(hash);
-        let found = shard.find(local(hash), key).and_then(|slot| inner.fresh(&shard, slot, now));
-        drop(shard);
-        inner.stats.count(if found.is_some() { Count::Hits } else { Count::Misses });
-        found
+        if inner.store.is_timed() { inner.get_timed(key) } else { inner.get_untimed(key) }
     }
 
     /// Whether there is a fresh value. It counts as no access.
@@ -144,7 +143,10 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     /// A value that is heavier than the whole budget is refused, and the old one
     /// goes all the same.
     pub fn insert(&self, key: K, value: V) {
-        self.insert_loaded(key, Loaded::new(value));
+        match self.0.plain_ttl {
+            Some(ttl) => self.0.insert_plain(key, value, ttl),
+            None => _ = self.insert_loaded(key, Loaded::new(value)),
+        }
     }
 
     /// The same with a time to live, tags, a weight or a version of its own. Whether

@@ -42,23 +42,45 @@ pub enum Eviction {
     Lru,
 }
 
+/// What a policy asks of whoever keeps the entries, by slot.
+pub(crate) trait Entries {
+    /// The hash of the slot's key.
+    fn hash(&self, slot: u32) -> u32;
+
+    /// How often it was hit since it was put in or the policy has last changed that, up to [`MOST_HITS`].
+    fn hits(&mut self, slot: u32) -> u8;
+
+    /// From now on it was hit so often.
+    fn set_hits(&mut self, slot: u32, hits: u8);
+}
+
+/// What two bits can tell. Whoever keeps the entries counts, so that a hit finds its counter beside the
+/// entry and needn't ask which policy there is.
+pub(crate) const MOST_HITS: u8 = 3;
+
 /// What a shard asks of a policy.
 ///
 /// `hit` runs under a shared lock and may only touch atomics; all else runs under
 /// an exclusive one. Each operation takes a bounded number of steps.
 pub(crate) trait Policy {
-    /// The slot was read.
-    fn hit(&self, slot: u32);
+    /// The slot was read, which is counted already. Only for a policy that [must be told](AnyPolicy::is_told_of_hits).
+    fn hit(&self, _slot: u32) {}
 
-    /// The slot was filled, with a key of this hash. `is_roomy`: nothing had to go for it.
+    /// The slot was filled, with a key of this hash and no hits. `is_roomy`: nothing had to go for it.
     fn insert(&mut self, slot: u32, hash: u32, is_roomy: bool);
 
     /// The slot is emptied, for other reasons than room.
     fn remove(&mut self, slot: u32);
 
-    /// Chooses who goes, and forgets it. `None` if there is nobody. `hash` tells the
-    /// hash of a slot's key.
-    fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32>;
+    /// Chooses who goes, and forgets it. `None` if there is nobody.
+    fn evict(&mut self, entries: &mut (impl Entries + ?Sized)) -> Option<u32>;
+
+    /// Chooses who goes, as `evict` does, and fills that slot, as `insert` does, with a key of the hash `newcomer`.
+    fn exchange(&mut self, entries: &mut (impl Entries + ?Sized), newcomer: u32) -> Option<u32> {
+        let slot = self.evict(entries)?;
+        self.insert(slot, newcomer, false);
+        Some(slot)
+    }
 }
 
 /// One of the policies. An enum with a tag of its own, since a hit should cost no
@@ -79,15 +101,17 @@ impl AnyPolicy {
             Eviction::Lru => Self::Lru(Lru::new()),
         }
     }
+
+    /// Whether counts of hits don't tell it enough.
+    pub(crate) fn is_told_of_hits(&self) -> bool {
+        matches!(self, Self::Lru(_))
+    }
 }
 
 impl Policy for AnyPolicy {
-    #[inline]
     fn hit(&self, slot: u32) {
-        match self {
-            Self::Hybrid(policy) => policy.hit(slot),
-            Self::S3Fifo(policy) => policy.hit(slot),
-            Self::Lru(policy) => policy.hit(slot),
+        if let Self::Lru(policy) = self {
+            policy.hit(slot);
         }
     }
 
@@ -107,11 +131,20 @@ impl Policy for AnyPolicy {
         }
     }
 
-    fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32> {
+    fn evict(&mut self, entries: &mut (impl Entries + ?Sized)) -> Option<u32> {
         match self {
-            Self::Hybrid(policy) => policy.evict(hash),
-            Self::S3Fifo(policy) => policy.evict(hash),
-            Self::Lru(policy) => policy.evict(hash),
+            Self::Hybrid(policy) => policy.evict(entries),
+            Self::S3Fifo(policy) => policy.evict(entries),
+            Self::Lru(policy) => policy.evict(entries),
+        }
+    }
+
+    #[inline]
+    fn exchange(&mut self, entries: &mut (impl Entries + ?Sized), newcomer: u32) -> Option<u32> {
+        match self {
+            Self::Hybrid(policy) => policy.exchange(entries, newcomer),
+            Self::S3Fifo(policy) => policy.exchange(entries, newcomer),
+            Self::Lru(policy) => policy.exchange(entries, newcomer),
         }
     }
 }

@@ -4,17 +4,16 @@
 //! changed, and `Clone` of a value that is read. What is taken out goes into
 //! [`Removals`], for the caller to drop after the lock.
 
+mod plain;
 mod sides;
 mod slot;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
-use sides::{Extras, Weights};
-use slot::Slot;
-pub(crate) use slot::{Entry, Extra, Meta, Record};
+use sides::Sides;
+pub(crate) use slot::{Entry, Extra, Meta, Record, Slot};
 
 use crate::ending::Ending;
 use crate::flight::{Flight, Flights};
@@ -29,10 +28,9 @@ pub(crate) struct Shard<K, V> {
     index: HashTable<u32>,
     slots: Vec<Slot<K, V>>,
     policy: AnyPolicy,
-    /// When each slot was last read, if entries expire by that.
-    read: Option<Vec<AtomicU64>>,
-    extras: Extras,
-    weights: Weights,
+    sides: Option<Box<Sides>>,
+    /// Whether all entries are rich, as there is more to do for each hit than to count it.
+    are_rich: bool,
     pub(crate) flights: Flights<K, Flight<Arc<Ending<V>>>>,
     /// Of all entries.
     weight: u64,
@@ -51,14 +49,14 @@ const NONE: u32 = u32::MAX;
 impl<K: Eq, V> Shard<K, V> {
     /// Of about so many entries. `is_idle_timed`: it is noted when an entry is read.
     pub(crate) fn new(eviction: Eviction, expected: usize, is_idle_timed: bool) -> Self {
+        let policy = AnyPolicy::new(eviction);
         Self {
+            are_rich: is_idle_timed || policy.is_told_of_hits(),
             index: HashTable::new(),
             slots: Vec::new(),
             vacant: NONE,
-            policy: AnyPolicy::new(eviction),
-            extras: Extras::default(),
-            weights: Weights::default(),
-            read: is_idle_timed.then(Vec::new),
+            policy,
+            sides: is_idle_timed.then(|| Box::new(Sides::idle_timed())),
             flights: Flights::new(),
             weight: 0,
             pinned: 0,
@@ -85,10 +83,9 @@ impl<K: Eq, V> Shard<K, V> {
     where
         K: Borrow<Q>,
     {
-        let is_it = |&slot: &u32| match &self.slots[slot as usize] {
-            Slot::Present { key: found, meta, .. } => meta.hash == hash && found.borrow() == key,
-            rare => rare.is(hash, key),
-        };
+        // Seven bits of the hash are alike already: keys are compared, not the rest of it.
+        let is_it =
+            |&slot: &u32| self.slots.get(slot as usize).and_then(Slot::key).is_some_and(|found| found.borrow() == key);
         self.index.find(spread(hash), is_it).copied()
     }
 
@@ -113,46 +110,47 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// What an entry weighs.
     pub(crate) fn weight_of(&self, slot: u32) -> u32 {
-        self.weights.get(slot)
+        self.sides.as_ref().map_or(1, |sides| sides.weights.get(slot))
     }
 
     /// What else is known of an entry.
     pub(crate) fn extra(&self, slot: u32) -> Option<&Extra> {
-        self.extras.get(slot)
+        self.sides.as_ref()?.extras.get(slot)
     }
 
     /// The same, to be changed.
     pub(crate) fn extra_mut(&mut self, slot: u32) -> Option<&mut Extra> {
         self.slots.get_mut(slot as usize)?.meta_mut()?.is_rich = true;
-        Some(self.extras.entry(slot))
+        Some(self.sides.get_or_insert_default().extras.entry(slot))
     }
 
     fn set_sides(&mut self, slot: u32, weight: u32, extra: Option<Extra>) {
-        self.weights.set(slot, weight);
-        match extra {
-            Some(extra) => *self.extras.entry(slot) = extra,
-            None => self.extras.remove(slot),
+        if self.sides.is_none() && weight == 1 && extra.is_none() {
+            return;
         }
+        let sides = self.sides.get_or_insert_default();
+        sides.weights.set(slot, weight);
+        match extra {
+            Some(extra) => *sides.extras.entry(slot) = extra,
+            None => sides.extras.remove(slot),
+        }
+    }
+
+    fn is_idle_timed(&self) -> bool {
+        self.sides.as_ref().is_some_and(|sides| sides.is_idle_timed())
     }
 
     /// When the entry was last read or put in; 0 if that isn't noted.
-    #[inline]
     pub(crate) fn last_read(&self, slot: u32) -> u64 {
-        match &self.read {
-            // Relaxed: a time among times.
-            Some(read) => read.get(slot as usize).map_or(0, |time| time.load(Ordering::Relaxed)),
-            None => 0,
-        }
+        self.sides.as_ref().map_or(0, |sides| sides.last_read(slot))
     }
 
-    /// The entry was read.
-    #[inline]
-    pub(crate) fn hit(&self, slot: u32, now: u64) {
+    /// A rich entry was read. For others it is enough that they [count](Meta::hit) it.
+    pub(crate) fn hit_rich(&self, slot: u32, meta: &Meta, now: u64) {
+        meta.hit();
         self.policy.hit(slot);
-        if let Some(read) = &self.read
-            && let Some(time) = read.get(slot as usize)
-        {
-            time.store(now, Ordering::Relaxed);
+        if let Some(sides) = &self.sides {
+            sides.note_read(slot, now);
         }
     }
 
@@ -166,18 +164,19 @@ impl<K: Eq, V> Shard<K, V> {
         cause: RemovalCause,
         removals: &mut Removals<K, V>,
     ) {
-        let Some(&meta) = self.slots[slot as usize].meta() else { return };
+        let is_rich = record.extra.is_some() || self.are_rich;
+        let Some(meta) = self.slots[slot as usize].meta() else { return };
+        let meta = meta.renewed(record.expires, is_rich);
+        self.hit_rich(slot, &meta, now);
         self.weight = self.weight - u64::from(self.weight_of(slot)) + u64::from(record.weight);
-        let meta = Meta { expires: record.expires, is_rich: record.extra.is_some(), ..meta };
         self.set_sides(slot, record.weight, record.extra);
         let filled = Slot::new(key, record.value, meta);
         std::mem::replace(&mut self.slots[slot as usize], filled).leave(cause, removals);
-        self.hit(slot, now);
     }
 
     /// Puts a new entry in. The key must not be there.
     pub(crate) fn put(&mut self, hash: u32, key: K, record: Record<V>, now: u64, is_roomy: bool) {
-        let meta = Meta { expires: record.expires, hash, is_rich: record.extra.is_some(), is_pinned: false };
+        let meta = Meta::new(hash, record.expires, record.extra.is_some() || self.are_rich);
         let filled = Slot::new(key, record.value, meta);
         let slot = match self.slots.get_mut(self.vacant as usize) {
             Some(place) => {
@@ -195,16 +194,13 @@ impl<K: Eq, V> Shard<K, V> {
                 u32::try_from(self.slots.len() - 1).unwrap_or(NONE - 1)
             }
         };
-        if let Some(read) = &mut self.read {
-            let wanted = self.slots.len().max(read.len());
-            read.resize_with(wanted, AtomicU64::default);
-            *read[slot as usize].get_mut() = now;
+        if let Some(sides) = &mut self.sides {
+            sides.note_filled(slot, now, self.slots.len());
         }
         self.weight += u64::from(record.weight);
         self.set_sides(slot, record.weight, record.extra);
         let slots = &self.slots;
-        let rehash = |&slot: &u32| spread(slots[slot as usize].meta().map_or(0, |meta| meta.hash));
-        self.index.insert_unique(spread(hash), slot, rehash);
+        self.index.insert_unique(spread(hash), slot, |&slot| spread(slots[slot as usize].hash()));
         self.policy.insert(slot, hash, is_roomy);
     }
 
@@ -228,15 +224,17 @@ impl<K: Eq, V> Shard<K, V> {
     }
 
     fn take_unwatched(&mut self, slot: u32, cause: RemovalCause, removals: &mut Removals<K, V>) -> u32 {
-        let Some(&meta) = self.slots.get(slot as usize).and_then(Slot::meta) else { return 0 };
+        let Some(meta) = self.slots.get(slot as usize).and_then(Slot::meta) else { return 0 };
+        self.pinned -= usize::from(meta.is_pinned);
         if let Ok(entry) = self.index.find_entry(spread(meta.hash), |&found| found == slot) {
             entry.remove();
         }
         let weight = self.weight_of(slot);
-        if meta.is_rich {
-            self.extras.remove(slot);
+        if meta.is_rich
+            && let Some(sides) = &mut self.sides
+        {
+            sides.extras.remove(slot);
         }
-        self.pinned -= usize::from(meta.is_pinned);
         self.weight -= u64::from(weight);
         let vacant = Slot::Vacant { next: std::mem::replace(&mut self.vacant, slot) };
         std::mem::replace(&mut self.slots[slot as usize], vacant).leave(cause, removals);
@@ -245,8 +243,7 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Makes the policy choose who goes. Returns that one's weight; `None` if there is nobody.
     pub(crate) fn evict(&mut self, removals: &mut Removals<K, V>) -> Option<u32> {
-        let slots = &self.slots;
-        let slot = self.policy.evict(|slot| slots[slot as usize].meta().map_or(0, |meta| meta.hash))?;
+        let slot = self.policy.evict(&mut self.slots[..])?;
         Some(self.take_unwatched(slot, RemovalCause::Evicted, removals))
     }
 
@@ -257,7 +254,8 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// The policy sees the entry again.
     pub(crate) fn watch(&mut self, slot: u32) {
-        if let Some(meta) = self.slots.get(slot as usize).and_then(Slot::meta) {
+        if let Some(meta) = self.slots.get_mut(slot as usize).and_then(Slot::meta_mut) {
+            *meta.hits.get_mut() = 0;
             self.policy.insert(slot, meta.hash, true);
         }
     }
@@ -313,7 +311,7 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Takes everything out at once. Returns it, to be dropped outside the lock.
     pub(crate) fn clear(&mut self, eviction: Eviction) -> Cleared<K, V> {
-        let fresh = Self { hand: 0, ..Self::new(eviction, self.expected, self.read.is_some()) };
+        let fresh = Self { hand: 0, ..Self::new(eviction, self.expected, self.is_idle_timed()) };
         Cleared(std::mem::replace(self, fresh))
     }
 }
@@ -336,9 +334,23 @@ impl<K: Eq, V> Cleared<K, V> {
 #[cfg(all(test, not(stanchion_loom)))]
 mod tests {
     use super::*;
+    use crate::policy::Entries;
 
     #[test]
     fn a_slot_of_two_numbers_takes_32_bytes() {
         assert_eq!(size_of::<Slot<u64, u64>>(), 32);
+    }
+
+    /// While nobody watched it, its hits meant nothing.
+    #[test]
+    fn an_entry_that_is_let_go_again_begins_without_hits() {
+        let mut shard: Shard<u64, u64> = Shard::new(Eviction::Hybrid, 10, false);
+        let record = Record { value: Some(1), expires: u64::MAX, weight: 1, extra: None };
+        shard.put(7, 7, record, 0, true);
+        assert!(shard.pin(0, true));
+        shard.hit_rich(0, shard.value(0).unwrap().1, 0);
+        assert_eq!(shard.slots[..].hits(0), 1);
+        assert!(shard.pin(0, false));
+        assert_eq!(shard.slots[..].hits(0), 0);
     }
 }

@@ -33,7 +33,7 @@ const SHARED: usize = STRIPES - 1;
 /// Counters, in a stripe for each thread: a count is a plain addition, that no other
 /// thread's cache line has to move for.
 #[derive(Debug)]
-pub(crate) struct Stats(Box<[Stripe; STRIPES]>);
+pub(crate) struct Stats([Stripe; STRIPES]);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -41,7 +41,7 @@ struct Stripe([AtomicU64; COUNTS]);
 
 impl Stats {
     pub(crate) fn new() -> Self {
-        Self(Box::new(std::array::from_fn(|_| Stripe::default())))
+        Self(std::array::from_fn(|_| Stripe::default()))
     }
 
     #[inline]
@@ -51,15 +51,25 @@ impl Stats {
 
     #[inline]
     pub(crate) fn add(&self, count: Count, amount: u64) {
-        let stripe = stripe();
-        let counter = &self.0[stripe].0[count as usize];
-        if stripe == SHARED {
-            counter.fetch_add(amount, Ordering::Relaxed);
-        } else {
+        let stripe = STRIPE.get();
+        if stripe < SHARED {
             // The stripe is this thread's alone: nobody writes in between. A thread that has it next
             // got it through a lock.
+            let counter = &self.0[stripe].0[count as usize];
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        } else {
+            self.add_otherwise(count, amount);
         }
+    }
+
+    /// The same on a thread that has no stripe, or none yet.
+    #[cold]
+    fn add_otherwise(&self, count: Count, amount: u64) {
+        if STRIPE.get() == UNKNOWN {
+            take();
+        }
+        // Of a stripe that was just taken it is as right.
+        self.0[STRIPE.get()].0[count as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
     pub(crate) fn sum(&self, count: Count) -> u64 {
@@ -77,16 +87,7 @@ thread_local! {
 /// The stripes that no thread has, and how many were ever given out.
 static FREE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
 
-#[inline]
-fn stripe() -> usize {
-    match STRIPE.get() {
-        UNKNOWN => take(),
-        stripe => stripe,
-    }
-}
-
-#[cold]
-fn take() -> usize {
+fn take() {
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
     let stripe = free.0.pop().unwrap_or_else(|| {
         free.1 += usize::from(free.1 < SHARED);
@@ -98,7 +99,6 @@ fn take() -> usize {
     if LEASE.try_with(|_| ()).is_err() {
         give_back();
     }
-    STRIPE.get()
 }
 
 fn give_back() {

@@ -1,9 +1,13 @@
 //! All shards together under one budget: how entries get in, and out.
 
+mod plain;
+
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+
+pub(crate) use plain::Plainly;
 
 use crate::budget::{Budget, Held};
 use crate::hash::{KeyHasher, local};
@@ -54,6 +58,8 @@ pub(crate) enum Right {
     Load(u64),
 }
 
+pub(crate) type ShardGuard<'a, K, V> = RwLockWriteGuard<'a, Shard<K, V>>;
+
 /// What became of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admitted {
@@ -97,8 +103,23 @@ impl<K: Eq + Hash, V> Store<K, V> {
     /// The time, or 0 if nothing ever expires.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
+        if self.is_timed() { self.timer.now() } else { 0 }
+    }
+
+    /// Whether anything may expire.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
         // Relaxed: an entry that expires and was put in a moment ago is fresh.
-        if self.is_timed.load(Ordering::Relaxed) { self.timer.now() } else { 0 }
+        self.is_timed.load(Ordering::Relaxed)
+    }
+
+    /// An entry that expires is going to be put in.
+    #[inline]
+    pub(crate) fn will_expire(&self) {
+        // Read first: each `get` reads it, and what is written moves from core to core.
+        if !self.is_timed.load(Ordering::Relaxed) {
+            self.is_timed.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -118,11 +139,23 @@ impl<K: Eq + Hash, V> Store<K, V> {
         self.shards[self.number(hash)].0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K, V>> {
+    /// The same, if nobody writes to it.
+    #[inline]
+    pub(crate) fn try_read(&self, hash: u64) -> Option<RwLockReadGuard<'_, Shard<K, V>>> {
+        match self.shards[self.number(hash)].0.try_read() {
+            Ok(shard) => Some(shard),
+            Err(TryLockError::Poisoned(shard)) => Some(shard.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&self, hash: u64) -> ShardGuard<'_, K, V> {
         self.write_number(self.number(hash))
     }
 
-    fn write_number(&self, number: usize) -> RwLockWriteGuard<'_, Shard<K, V>> {
+    #[inline]
+    fn write_number(&self, number: usize) -> ShardGuard<'_, K, V> {
         self.shards[number].0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,9 +208,22 @@ impl<K: Eq + Hash, V> Store<K, V> {
         right: Right,
         removals: &mut Removals<K, V>,
     ) -> Admitted {
+        self.admit_from(self.write(hash), hash, key, record, right, removals)
+    }
+
+    /// The same by somebody who has the shard's lock already.
+    pub(crate) fn admit_from<'a>(
+        &'a self,
+        guard: ShardGuard<'a, K, V>,
+        hash: u64,
+        key: K,
+        record: Record<V>,
+        right: Right,
+        removals: &mut Removals<K, V>,
+    ) -> Admitted {
         if record.expires != NEVER {
             // Before the entry can be found.
-            self.is_timed.store(true, Ordering::Relaxed);
+            self.will_expire();
         }
         let now = self.now();
         let weight = u64::from(record.weight);
@@ -187,8 +233,9 @@ impl<K: Eq + Hash, V> Store<K, V> {
         // Dropped after the lock, as it is declared before.
         let mut voided = Vec::new();
         let mut is_hopeless = weight > self.budget.max_weight();
+        let mut locked = Some(guard);
         loop {
-            let mut guard = self.write(hash);
+            let mut guard = locked.take().unwrap_or_else(|| self.write(hash));
             let shard = &mut *guard;
             if let Right::Load(id) = right
                 && !shard.flights.stands(local(hash), id)
@@ -196,9 +243,9 @@ impl<K: Eq + Hash, V> Store<K, V> {
                 return Admitted::Voided;
             }
             let slot = shard.find(local(hash), &key);
-            let meta = slot.and_then(|slot| shard.entry(slot)).map(|entry| *entry.meta);
+            let is_pinned = slot.and_then(|slot| shard.entry(slot)).is_some_and(|entry| entry.meta.is_pinned());
             let known = slot.and_then(|slot| shard.extra(slot)).map_or(0, |extra| extra.version);
-            let is_older = known > version || matches!(right, Right::IfNewer) && meta.is_some() && known == version;
+            let is_older = known > version || matches!(right, Right::IfNewer) && slot.is_some() && known == version;
             // All that may panic of the user's has run before anything is reserved.
             voided.extend(match right {
                 Right::Load(id) if is_hopeless || is_older => shard.flights.land(local(hash), id),
@@ -223,7 +270,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
             if !is_ours {
                 is_roomy = false;
                 // It must not have to go to make room for itself.
-                let watched = slot.filter(|_| !meta.is_some_and(|meta| meta.is_pinned()));
+                let watched = slot.filter(|_| !is_pinned);
                 if let Some(slot) = watched {
                     shard.unwatch(slot);
                 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
+use std::sync::RwLockReadGuard;
 
 use stanchion_core::Moment;
 
@@ -36,24 +37,111 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     }
 
     /// Whether it is gone for another reason than its end.
-    #[inline]
     fn is_gone(&self, shard: &Shard<K, V>, slot: u32, meta: &Meta, now: u64) -> bool {
-        meta.is_rich() && self.store.is_disowned(shard.extra(slot))
-            || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle)
+        meta.is_rich()
+            && (self.store.is_disowned(shard.extra(slot))
+                || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle))
     }
 
-    /// The value of a slot, if it is fresh.
+    /// The value of a slot, if it is fresh and there is nothing else to it: what nearly all hits find. It
+    /// counts as a hit.
     #[inline]
-    pub(crate) fn fresh(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Option<V>
+    fn plain<'a>(&self, shard: &'a Shard<K, V>, slot: u32, now: u64) -> Option<&'a V> {
+        let (value, meta) = shard.value(slot)?;
+        if meta.is_rich() || now >= meta.expires {
+            return None;
+        }
+        meta.hit();
+        Some(value)
+    }
+
+    /// `get` where something may expire: by itself, so that where nothing does a hit keeps nothing for
+    /// what reading the clock calls.
+    #[inline(never)]
+    pub(super) fn get_timed<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_at(key, self.store.timer.now())
+    }
+
+    /// `get` where nothing does.
+    #[inline(never)]
+    pub(super) fn get_untimed<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_at(key, 0)
+    }
+
+    /// `get` at this time.
+    #[inline]
+    fn get_at<Q>(&self, key: &Q, now: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let hash = self.store.hash(key);
+        match self.store.try_read(hash) {
+            Some(shard) => self.get_from(shard, hash, key, now),
+            None => self.get_waiting(hash, key, now),
+        }
+    }
+
+    /// What `get` finds in a shard, counted.
+    ///
+    /// Whatever is out of the ordinary is somebody else's from there on, for the same reason.
+    #[inline]
+    fn get_from<Q>(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let Some(slot) = shard.find(local(hash), key) else {
+            drop(shard);
+            self.stats.count(Count::Misses);
+            return None;
+        };
+        let Some(value) = self.plain(&shard, slot, now) else { return self.get_if_rich(shard, slot, now) };
+        let value = value.clone();
+        drop(shard);
+        self.stats.count(Count::Hits);
+        Some(value)
+    }
+
+    /// The same if the lock isn't free.
+    #[cold]
+    #[inline(never)]
+    fn get_waiting<Q>(&self, hash: u64, key: &Q, now: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        self.get_from(self.store.read(hash), hash, key, now)
+    }
+
+    /// The same for a slot of which more must be known.
+    #[cold]
+    #[inline(never)]
+    fn get_if_rich(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, slot: u32, now: u64) -> Option<V>
     where
         V: Clone,
     {
-        let (value, meta) = shard.value(slot)?;
-        if now >= meta.expires || self.is_gone(shard, slot, meta, now) {
-            return None;
-        }
-        shard.hit(slot, now);
-        Some(value.clone())
+        let is_there = |meta: &Meta| meta.is_rich() && now < meta.expires && !self.is_gone(&shard, slot, meta, now);
+        let found = shard.value(slot).filter(|(_, meta)| is_there(meta)).map(|(value, meta)| {
+            shard.hit_rich(slot, meta, now);
+            value.clone()
+        });
+        drop(shard);
+        self.stats.count(if found.is_some() { Count::Hits } else { Count::Misses });
+        found
     }
 
     /// What a call with a loader finds, counted.
@@ -66,9 +154,25 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     {
         let now = self.store.now();
         let shard = self.store.read(hash);
-        let found = shard.find(local(hash), key).map(|slot| self.look_at(&shard, slot, now));
+        let slot = shard.find(local(hash), key);
+        let Some(value) = slot.and_then(|slot| self.plain(&shard, slot, now)) else {
+            return self.look_otherwise(shard, slot, now);
+        };
+        let value = value.clone();
         drop(shard);
-        let found = found.unwrap_or(Look::Load { fallback: None });
+        self.stats.count(Count::Hits);
+        Look::Serve(value)
+    }
+
+    /// The same where there is no slot, or one that isn't plainly fresh.
+    #[cold]
+    #[inline(never)]
+    fn look_otherwise(&self, shard: RwLockReadGuard<'_, Shard<K, V>>, slot: Option<u32>, now: u64) -> Look<V>
+    where
+        V: Clone,
+    {
+        let found = slot.map_or(Look::Load { fallback: None }, |slot| self.look_further(&shard, slot, now));
+        drop(shard);
         self.stats.count(match found {
             Look::Serve(_) | Look::Refresh { .. } => Count::Hits,
             Look::NotFound => Count::NotFoundServed,
@@ -83,18 +187,15 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     where
         V: Clone,
     {
-        if let Some((value, meta)) = shard.value(slot)
-            && now < meta.expires
-            && !self.ladder.refreshes_early()
-            && !self.is_gone(shard, slot, meta, now)
-        {
-            shard.hit(slot, now);
-            return Look::Serve(value.clone());
+        // Whatever may be refreshed early is rich, as it knows when it was born.
+        match self.plain(shard, slot, now) {
+            Some(value) => Look::Serve(value.clone()),
+            None => self.look_further(shard, slot, now),
         }
-        self.look_further(shard, slot, now)
     }
 
     /// The same for what is not simply fresh.
+    #[cold]
     fn look_further(&self, shard: &Shard<K, V>, slot: u32, now: u64) -> Look<V>
     where
         V: Clone,
@@ -107,17 +208,14 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         let Some(value) = entry.value else {
             return if now < entry.meta.expires { Look::NotFound } else { nothing };
         };
-        match self.rung(shard, slot, &entry, now) {
-            Rung::Fresh => {
-                shard.hit(slot, now);
-                Look::Serve(value.clone())
-            }
-            Rung::RefreshAhead => {
-                shard.hit(slot, now);
-                Look::Refresh { value: value.clone(), expires: entry.meta.expires }
-            }
+        let rung = self.rung(shard, slot, &entry, now);
+        if matches!(rung, Rung::Fresh | Rung::RefreshAhead | Rung::Revalidate) {
+            shard.hit_rich(slot, entry.meta, now);
+        }
+        match rung {
+            Rung::Fresh => Look::Serve(value.clone()),
+            Rung::RefreshAhead => Look::Refresh { value: value.clone(), expires: entry.meta.expires },
             Rung::Revalidate => {
-                shard.hit(slot, now);
                 self.stats.count(Count::StaleServed);
                 Look::Refresh { value: value.clone(), expires: entry.meta.expires }
             }

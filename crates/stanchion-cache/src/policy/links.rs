@@ -1,19 +1,10 @@
 //! Queues of slots, linked by number: any member leaves in one step.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-
-/// How often a slot was hit, as far as two bits can tell.
-pub(super) const MOST_HITS: u8 = 3;
-const HITS: u8 = 0b11;
-/// Which queue a slot is in: 0 is none.
-const PLACE: u8 = 0b1100;
-
-/// What is known of each slot: its neighbours in its queue, which queue that is, and
-/// its hits.
+/// What is known of each slot: its neighbours in its queue, and which queue that is: 0 is none.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     around: Vec<[u32; 2]>,
-    marks: Vec<AtomicU8>,
+    places: Vec<u8>,
 }
 
 const PREVIOUS: usize = 0;
@@ -29,44 +20,22 @@ pub(super) struct Queue {
 }
 
 impl Links {
-    /// One more hit, if it can be counted. A race of two loses one: it is a hint.
-    #[inline]
-    pub(super) fn hit(&self, slot: u32) {
-        if let Some(mark) = self.marks.get(slot as usize) {
-            // Relaxed: the mark guards no other memory, and its queue only changes
-            // under the exclusive lock.
-            let now = mark.load(Ordering::Relaxed);
-            if now & HITS < MOST_HITS {
-                mark.store(now + 1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    pub(super) fn hits(&mut self, slot: u32) -> u8 {
-        *self.marks[slot as usize].get_mut() & HITS
-    }
-
-    pub(super) fn set_hits(&mut self, slot: u32, hits: u8) {
-        let mark = self.marks[slot as usize].get_mut();
-        *mark = *mark & PLACE | hits;
-    }
-
     /// The number of the queue that the slot is in.
-    pub(super) fn place(&mut self, slot: u32) -> u8 {
-        self.marks.get_mut(slot as usize).map_or(0, |mark| (*mark.get_mut() & PLACE) >> 2)
+    pub(super) fn place(&self, slot: u32) -> u8 {
+        self.places.get(slot as usize).copied().unwrap_or(0)
     }
 
     fn grow(&mut self, slot: u32) {
         let wanted = slot as usize + 1;
-        if self.marks.len() < wanted {
-            if self.marks.capacity() < wanted {
+        if self.places.len() < wanted {
+            if self.places.capacity() < wanted {
                 // By a quarter: a doubled vector is half empty at worst, for good.
-                let more = wanted + wanted / 4 + 16 - self.marks.len();
+                let more = wanted + wanted / 4 + 16 - self.places.len();
                 self.around.reserve_exact(more);
-                self.marks.reserve_exact(more);
+                self.places.reserve_exact(more);
             }
             self.around.resize(wanted, [0; 2]);
-            self.marks.resize_with(wanted, AtomicU8::default);
+            self.places.resize(wanted, 0);
         }
     }
 }
@@ -84,10 +53,10 @@ impl Queue {
         (self.len > 0).then_some(self.front)
     }
 
-    /// Puts a slot that is in no queue at the back, without hits.
+    /// Puts a slot that is in no queue at the back.
     pub(super) fn push(&mut self, links: &mut Links, slot: u32) {
         links.grow(slot);
-        *links.marks[slot as usize].get_mut() = self.number << 2;
+        links.places[slot as usize] = self.number;
         if self.len == 0 {
             self.front = slot;
             links.around[slot as usize] = [slot; 2];
@@ -105,7 +74,7 @@ impl Queue {
         let [previous, next] = links.around[slot as usize];
         links.around[previous as usize][NEXT] = next;
         links.around[next as usize][PREVIOUS] = previous;
-        *links.marks[slot as usize].get_mut() = 0;
+        links.places[slot as usize] = 0;
         if self.front == slot {
             self.front = next;
         }

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Policy;
+use super::{Entries, Policy};
 
 /// Entries that one eviction puts in their place, at most.
 const TURNS: usize = 64;
@@ -104,7 +104,7 @@ impl Policy for Lru {
         }
     }
 
-    fn evict(&mut self, _hash: impl Fn(u32) -> u32) -> Option<u32> {
+    fn evict(&mut self, _entries: &mut (impl Entries + ?Sized)) -> Option<u32> {
         let mut oldest = (u64::MAX, NOWHERE);
         for _ in 0..TURNS {
             let slot = *self.heap.first()?;

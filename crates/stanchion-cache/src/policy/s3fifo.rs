@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use super::Policy;
 use super::links::{Links, Queue};
+use super::{Entries, Policy};
 
 /// The small queue's share of the entries.
 const SMALL: usize = 10;
@@ -26,15 +26,16 @@ impl S3Fifo {
         Self { links: Links::default(), small: Queue::new(1), main: Queue::new(2), ghost: Ghost::default() }
     }
 
-    fn evict_small(&mut self, hash: &impl Fn(u32) -> u32, turns: &mut usize) -> Option<u32> {
+    fn evict_small(&mut self, entries: &mut (impl Entries + ?Sized), turns: &mut usize) -> Option<u32> {
         while let Some(slot) = self.small.front() {
-            let hits = self.links.hits(slot);
+            let hits = entries.hits(slot);
             self.small.remove(&mut self.links, slot);
             if hits <= 1 || *turns == 0 {
-                self.ghost.remember(hash(slot), self.main.len().max(1));
+                self.ghost.remember(entries.hash(slot), self.main.len().max(1));
                 return Some(slot);
             }
             *turns -= 1;
+            entries.set_hits(slot, 0);
             self.main.push(&mut self.links, slot);
             if self.small.len() * SMALL < self.main.len() + self.small.len() {
                 return None;
@@ -43,27 +44,22 @@ impl S3Fifo {
         None
     }
 
-    fn evict_main(&mut self, turns: &mut usize) -> Option<u32> {
+    fn evict_main(&mut self, entries: &mut (impl Entries + ?Sized), turns: &mut usize) -> Option<u32> {
         loop {
             let slot = self.main.front()?;
-            let hits = self.links.hits(slot);
+            let hits = entries.hits(slot);
             if hits == 0 || *turns == 0 {
                 self.main.remove(&mut self.links, slot);
                 return Some(slot);
             }
             *turns -= 1;
-            self.links.set_hits(slot, hits - 1);
+            entries.set_hits(slot, hits - 1);
             self.main.rotate(&self.links);
         }
     }
 }
 
 impl Policy for S3Fifo {
-    #[inline]
-    fn hit(&self, slot: u32) {
-        self.links.hit(slot);
-    }
-
     fn insert(&mut self, slot: u32, hash: u32, _is_roomy: bool) {
         let queue = if self.ghost.forget(hash) { &mut self.main } else { &mut self.small };
         queue.push(&mut self.links, slot);
@@ -77,15 +73,15 @@ impl Policy for S3Fifo {
         }
     }
 
-    fn evict(&mut self, hash: impl Fn(u32) -> u32) -> Option<u32> {
+    fn evict(&mut self, entries: &mut (impl Entries + ?Sized)) -> Option<u32> {
         let mut turns = TURNS;
         let len = self.small.len() + self.main.len();
         if self.small.len() * SMALL >= len
-            && let Some(slot) = self.evict_small(&hash, &mut turns)
+            && let Some(slot) = self.evict_small(entries, &mut turns)
         {
             return Some(slot);
         }
-        self.evict_main(&mut turns).or_else(|| self.evict_small(&hash, &mut turns))
+        self.evict_main(entries, &mut turns).or_else(|| self.evict_small(entries, &mut turns))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::{AnyPolicy, Eviction, Policy};
+use super::{AnyPolicy, Entries, Eviction, MOST_HITS, Policy};
 
 /// Runs a stream of keys through a policy, as a cache of one shard would that loads
 /// what it misses. It is deterministic: to measure hit ratios, not to cache.
@@ -24,7 +24,8 @@ use super::{AnyPolicy, Eviction, Policy};
 pub struct Simulator {
     policy: AnyPolicy,
     slots: HashMap<u64, u32>,
-    keys: Vec<u64>,
+    /// By slot, the key and its hits.
+    entries: Vec<(u64, u8)>,
     free: Vec<u32>,
     capacity: usize,
 }
@@ -35,7 +36,7 @@ impl Simulator {
         Self {
             policy: AnyPolicy::new(eviction),
             slots: HashMap::new(),
-            keys: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
             capacity: capacity.clamp(1, u32::MAX as usize / 2),
         }
@@ -44,23 +45,24 @@ impl Simulator {
     /// Asks for `key`, and puts it in if it isn't there. Whether it was.
     pub fn access(&mut self, key: u64) -> bool {
         if let Some(&slot) = self.slots.get(&key) {
+            let hits = self.entries.hits(slot);
+            self.entries.set_hits(slot, MOST_HITS.min(hits + 1));
             self.policy.hit(slot);
             return true;
         }
         let mut is_roomy = true;
         if self.slots.len() >= self.capacity {
             is_roomy = false;
-            let keys = &self.keys;
-            if let Some(slot) = self.policy.evict(|slot| hash(keys[slot as usize])) {
-                self.slots.remove(&self.keys[slot as usize]);
+            if let Some(slot) = self.policy.evict(&mut self.entries[..]) {
+                self.slots.remove(&self.entries[slot as usize].0);
                 self.free.push(slot);
             }
         }
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.keys.push(key);
-            u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX)
+            self.entries.push((key, 0));
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
         });
-        self.keys[slot as usize] = key;
+        self.entries[slot as usize] = (key, 0);
         self.slots.insert(key, slot);
         self.policy.insert(slot, hash(key), is_roomy);
         false
@@ -88,6 +90,20 @@ impl Simulator {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+}
+
+impl Entries for [(u64, u8)] {
+    fn hash(&self, slot: u32) -> u32 {
+        hash(self[slot as usize].0)
+    }
+
+    fn hits(&mut self, slot: u32) -> u8 {
+        self[slot as usize].1
+    }
+
+    fn set_hits(&mut self, slot: u32, hits: u8) {
+        self[slot as usize].1 = hits;
     }
 }
 

@@ -70,7 +70,8 @@ impl Sketch {
         let (block, places) = self.places(hash);
         let block = &self.blocks[block];
         let missed = u32::from(self.age.wrapping_sub(block.age)).min(4);
-        places.into_iter().map(|(word, shift)| (block.words[word] >> shift & 15) >> missed).min().unwrap_or(0)
+        let [count, other] = places.map(|(word, shift)| block.words[word] >> shift & 15);
+        count.min(other) >> missed
     }
 
     /// The key's block, and two counters in it: one of the first four words, one of the other three. (With four
@@ -80,11 +81,8 @@ impl Sketch {
         let mixed = u64::from(hash).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // The low bits, so that a sketch that doubles finds each block in both halves.
         let block = hash as usize & (self.blocks.len() - 1);
-        let places = std::array::from_fn(|pair| {
-            let bits = mixed >> (pair * 8);
-            ((pair * 4 + (bits >> 4 & 3) as usize).min(6), (bits as u32 & 15) * 4)
-        });
-        (block, places)
+        let (word, other) = ((mixed >> 4 & 3) as usize, (mixed >> 12 & 3).min(2) as usize);
+        (block, [(word, (mixed as u32 & 15) * 4), (4 + other, (mixed >> 8) as u32 % 16 * 4)])
     }
 }
 

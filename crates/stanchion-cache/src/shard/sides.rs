@@ -1,7 +1,56 @@
 //! What only some caches know of their slots: beside the slots, and only from the first
 //! one on that has it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::slot::Extra;
+
+/// All of it. A shard without is one whose entries all weigh 1 and have no more to them
+/// than a value and an end.
+#[derive(Debug, Default)]
+pub(super) struct Sides {
+    pub(super) extras: Extras,
+    pub(super) weights: Weights,
+    /// When each slot was last read, if entries expire by that.
+    read: Option<Vec<AtomicU64>>,
+}
+
+impl Sides {
+    /// Of a shard where it is noted when an entry is read.
+    pub(super) fn idle_timed() -> Self {
+        Self { read: Some(Vec::new()), ..Self::default() }
+    }
+
+    pub(super) fn is_idle_timed(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// When a slot was last read or filled; 0 if that isn't noted.
+    pub(super) fn last_read(&self, slot: u32) -> u64 {
+        match &self.read {
+            // Relaxed: a time among times.
+            Some(read) => read.get(slot as usize).map_or(0, |time| time.load(Ordering::Relaxed)),
+            None => 0,
+        }
+    }
+
+    pub(super) fn note_read(&self, slot: u32, now: u64) {
+        if let Some(read) = &self.read
+            && let Some(time) = read.get(slot as usize)
+        {
+            time.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The same of a slot that was filled, one of so many.
+    pub(super) fn note_filled(&mut self, slot: u32, now: u64, slots: usize) {
+        if let Some(read) = &mut self.read {
+            let wanted = slots.max(read.len());
+            read.resize_with(wanted, AtomicU64::default);
+            *read[slot as usize].get_mut() = now;
+        }
+    }
+}
 
 /// The slots' weights. As long as all weigh 1 it is empty.
 #[derive(Debug, Default)]

@@ -1,13 +1,13 @@
 //! What a slot of a shard holds.
 
-use std::borrow::Borrow;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::policy::{Entries, MOST_HITS};
 use crate::removal::{RemovalCause, Removals};
 
 /// A place for an entry.
-pub(super) enum Slot<K, V> {
+pub(crate) enum Slot<K, V> {
     Vacant {
         next: u32,
     },
@@ -24,14 +24,17 @@ pub(super) enum Slot<K, V> {
 }
 
 /// What is known of each entry.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Meta {
     /// In the timer's unit.
     pub(crate) expires: u64,
     pub(super) hash: u32,
-    /// Whether there is more: an [`Extra`].
+    /// Whether there is more to be looked at when it is read: an [`Extra`], or when that was
+    /// last done; or more to be told.
     pub(super) is_rich: bool,
     pub(super) is_pinned: bool,
+    /// Up to [`MOST_HITS`].
+    pub(super) hits: AtomicU8,
 }
 
 /// What is known of some.
@@ -66,27 +69,52 @@ pub(crate) struct Entry<'a, K, V> {
 }
 
 impl<K, V> Slot<K, V> {
+    /// The hash of the key; 0 if there is none.
+    #[inline]
+    pub(super) fn hash(&self) -> u32 {
+        self.meta().map_or(0, |meta| meta.hash)
+    }
+
+    #[inline]
     pub(super) fn meta(&self) -> Option<&Meta> {
         match self {
-            Self::Vacant { .. } => None,
-            Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
+            Self::Present { meta, .. } => Some(meta),
+            rare => rare.rare_meta(),
         }
     }
 
+    #[inline]
     pub(super) fn meta_mut(&mut self) -> Option<&mut Meta> {
+        match self {
+            Self::Present { meta, .. } => Some(meta),
+            rare => rare.rare_meta_mut(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rare_meta(&self) -> Option<&Meta> {
         match self {
             Self::Vacant { .. } => None,
             Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
         }
     }
 
-    /// Whether it is of this key: for entries that few look for.
     #[cold]
-    pub(super) fn is<Q: Eq + ?Sized>(&self, hash: u32, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        matches!(self, Self::Absent { key: found, meta } if meta.hash == hash && found.borrow() == key)
+    #[inline(never)]
+    fn rare_meta_mut(&mut self) -> Option<&mut Meta> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Present { meta, .. } | Self::Absent { meta, .. } => Some(meta),
+        }
+    }
+
+    #[inline]
+    pub(super) fn key(&self) -> Option<&K> {
+        match self {
+            Self::Vacant { .. } => None,
+            Self::Present { key, .. } | Self::Absent { key, .. } => Some(key),
+        }
     }
 
     pub(super) fn leave(self, cause: RemovalCause, removals: &mut Removals<K, V>) {
@@ -106,11 +134,57 @@ impl<K, V> Slot<K, V> {
 }
 
 impl Meta {
+    /// Of an entry that is neither pinned nor was hit.
+    #[inline]
+    pub(super) fn new(hash: u32, expires: u64, is_rich: bool) -> Self {
+        Self { expires, hash, is_rich, is_pinned: false, hits: AtomicU8::new(0) }
+    }
+
+    /// Of another value for the same entry: it keeps its standing.
+    #[inline]
+    pub(super) fn renewed(&self, expires: u64, is_rich: bool) -> Self {
+        Self { is_pinned: self.is_pinned, hits: self.hits().into(), ..Self::new(self.hash, expires, is_rich) }
+    }
+
+    fn hits(&self) -> u8 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// One more hit, if it can be counted. A race of two loses one: it is a hint.
+    #[inline]
+    pub(crate) fn hit(&self) {
+        // Relaxed: it guards no other memory.
+        let hits = self.hits.load(Ordering::Relaxed);
+        if hits < MOST_HITS {
+            self.hits.store(hits + 1, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn is_rich(&self) -> bool {
         self.is_rich
     }
 
     pub(crate) fn is_pinned(&self) -> bool {
         self.is_pinned
+    }
+}
+
+/// What a policy sees of the slots.
+impl<K, V> Entries for [Slot<K, V>] {
+    #[inline]
+    fn hash(&self, slot: u32) -> u32 {
+        self[slot as usize].hash()
+    }
+
+    #[inline]
+    fn hits(&mut self, slot: u32) -> u8 {
+        self[slot as usize].meta_mut().map_or(0, |meta| *meta.hits.get_mut())
+    }
+
+    #[inline]
+    fn set_hits(&mut self, slot: u32, hits: u8) {
+        if let Some(meta) = self[slot as usize].meta_mut() {
+            *meta.hits.get_mut() = hits;
+        }
     }
 }
