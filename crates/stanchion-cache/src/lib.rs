@@ -58,7 +58,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it, to measure loads |
-//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`: loads are tasks, and end by tokio's timer |
+//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`, [`Cached`](crate::Cached): loads are tasks, and end by tokio's timer |
 //! | `serde` | [`CacheConfig`] as configuration, snapshots as data |
 //! | `tracing` | WARN for each load that fails, DEBUG for each that was invalidated meanwhile |
 //! | `metrics` | counters `stanchion_cache_loads_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
@@ -73,6 +73,8 @@ mod budget;
 mod builder;
 mod bulk;
 mod cache;
+#[cfg(feature = "tokio")]
+mod cached;
 mod caches;
 mod config;
 mod ending;
@@ -96,6 +98,8 @@ mod trace;
 
 pub use builder::CacheBuilder;
 pub use cache::{Cache, CacheSnapshot, EntryInfo};
+#[cfg(feature = "tokio")]
+pub use cached::Cached;
 pub use caches::Caches;
 pub use config::{Abandoned, CacheConfig};
 pub use error::{LoadError, OtherError};
