@@ -58,7 +58,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it, to measure loads |
-//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`, [`Cached`](crate::Cached): loads are tasks, and end by tokio's timer |
+//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`, `Cached`: loads are tasks, and end by tokio's timer |
 //! | `serde` | [`CacheConfig`] as configuration, snapshots as data |
 //! | `tracing` | WARN for each load that fails, DEBUG for each that was invalidated meanwhile |
 //! | `metrics` | counters `stanchion_cache_loads_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
@@ -95,6 +95,8 @@ mod sync;
 mod tags;
 mod timer;
 mod trace;
+#[cfg(feature = "tokio")]
+mod write;
 
 pub use builder::CacheBuilder;
 pub use cache::{Cache, CacheSnapshot, EntryInfo};
@@ -106,8 +108,10 @@ pub use error::{LoadError, OtherError};
 pub use loaded::Loaded;
 pub use policy::Eviction;
 pub use removal::RemovalCause;
+#[cfg(feature = "tokio")]
+pub use write::{Sink, Write, WriteError, WriteThrough};
 
-pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Random};
+pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Outcome, Random};
 
 /// The pure step, for those who test an executor against it.
 pub mod pure {
