@@ -108,8 +108,13 @@ pub use error::{LoadError, OtherError};
 pub use loaded::Loaded;
 pub use policy::Eviction;
 pub use removal::RemovalCause;
+#[cfg(feature = "write-behind")]
+pub use write::{FlushError, QueueError, WriteBehind, WriteBehindBuilder, WriteBehindConfig, WriteBehindSnapshot};
 #[cfg(feature = "tokio")]
 pub use write::{Sink, Write, WriteError, WriteThrough};
+
+#[cfg(feature = "write-behind")]
+pub use stanchion_retry::{Retry, RetryConfig};
 
 pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Outcome, Random};
 

@@ -1,5 +1,7 @@
 //! Writing to the user's store: through it, or behind it.
 
+#[cfg(feature = "write-behind")]
+mod behind;
 mod error;
 mod through;
 mod turns;
@@ -11,6 +13,8 @@ use stanchion_core::Outcome;
 
 use crate::loaded::Loaded;
 
+#[cfg(feature = "write-behind")]
+pub use behind::{FlushError, QueueError, WriteBehind, WriteBehindBuilder, WriteBehindConfig, WriteBehindSnapshot};
 pub use error::WriteError;
 pub use through::WriteThrough;
 
@@ -51,10 +55,7 @@ pub trait Sink: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// It is dropped when its time limit runs out.
-    fn write(
-        &self,
-        writes: &[Write<Self::Key, Self::Value>],
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn write(&self, writes: &[Write<Self::Key, Self::Value>]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// How a write ended that failed so: `WriteBehind` tries again what is
     /// [retryable](Outcome::is_retryable), and takes a batch apart that isn't. Default: [`Outcome::Transient`].

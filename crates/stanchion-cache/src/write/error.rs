@@ -41,6 +41,19 @@ impl<E> WriteError<E> {
         }
     }
 
+    /// In a word, for telemetry.
+    #[cfg(feature = "write-behind")]
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "error",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Busy { .. } => "busy",
+            Self::Panicked(_) => "panicked",
+            Self::Aborted => "aborted",
+            Self::NoRuntime => "no_runtime",
+        }
+    }
+
     /// The store's own error by value, if that is what failed.
     pub fn into_error(self) -> Option<E> {
         match self {
