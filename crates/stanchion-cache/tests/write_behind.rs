@@ -4,7 +4,7 @@
 mod table;
 
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -93,6 +93,13 @@ async fn a_full_batch_does_not_wait_and_one_is_under_way_at_a_time() {
     sleep(DELAY).await;
     assert_eq!(table.keys()[2..], [[10, 11]]);
     assert!(is_balanced(&users));
+    // Those that come while the first of them waits.
+    table.trouble(Trouble::default());
+    for key in 0..5 {
+        users.insert(key, key).await.unwrap();
+        sleep(ms(1)).await;
+    }
+    assert_eq!(table.keys().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,6 +264,8 @@ async fn what_is_given_up_is_reported_counted_and_invalidated() {
         assert_eq!(*told, error);
         let expected = [(put(1, 11), error.clone()), (Write::Remove { key: 2 }, error)];
         assert_eq!(*losses.lock().unwrap(), expected);
+        // Three attempts of both together; after a panic, one of each.
+        assert_eq!(table.keys().len(), 1 + 3);
         assert_eq!((users.snapshot().given_up, users.cache().get(&1), users.get(&1)), (2, None, None));
         assert!(is_balanced(&users));
         // It goes on.
@@ -352,7 +361,44 @@ async fn a_shutdown_writes_all_and_accepts_nothing_more() {
     assert_eq!(waiting.await.unwrap(), Err(QueueError::Closed));
     assert_eq!(users.insert(0, 1).await, Err(QueueError::Closed));
     assert_eq!(users.shutdown(SECOND).await, []);
+    // Nor in the place of one that waits.
+    let users = builder(&table).0.build().unwrap();
+    for key in 0..7 {
+        users.insert(key, key).await.unwrap();
+    }
+    let (unwritten, late) = tokio::join!(users.shutdown(SECOND), users.insert(6, 7));
+    assert_eq!((unwritten, late, table.value(6)), (vec![], Err(QueueError::Closed), Some(6)));
     assert!(users.snapshot().is_closed && is_balanced(&users));
+}
+
+/// It has got room, and doesn't know yet.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_when_the_queue_is_closed_is_told_so() {
+    let users = builder(&Table::new(1)).0.max_queued(1).build().unwrap();
+    users.insert(1, 10).await.unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut insert = pin!(users.insert(2, 20));
+    assert!(insert.as_mut().poll(&mut context).is_pending());
+    users.flush().await.unwrap();
+    assert_eq!(users.shutdown(SECOND).await, []);
+    assert_eq!(insert.poll(&mut context), Poll::Ready(Err(QueueError::Closed)));
+    assert_eq!((users.get(&2), users.snapshot().accepted), (None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_wait_for_room_for_one_key_take_one_place() {
+    let table = Table::new(1);
+    let users = builder(&table).0.max_queued(2).build().unwrap();
+    users.insert(1, 10).await.unwrap();
+    users.insert(2, 20).await.unwrap();
+    let (one, other, flushed) = tokio::join!(users.insert(3, 30), users.insert(3, 31), users.flush());
+    assert_eq!((one, other, flushed.is_ok()), (Ok(()), Ok(()), true));
+    assert!(matches!(users.get(&3), Some(30 | 31)), "whoever was the later one");
+    assert_eq!((users.snapshot().queued, users.snapshot().coalesced), (1, 1));
+    // And the other place is free.
+    users.insert(4, 40).await.unwrap();
+    users.flush().await.unwrap();
+    assert_eq!(table.keys()[1..], [[3, 4]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -481,17 +527,26 @@ async fn an_insert_dropped_at_any_await_point_is_accepted_or_not() {
 async fn a_weigher_or_a_listener_that_panics_stops_nothing() {
     let table = Table::new(1);
     let cache = Cache::builder().weigher(|_, value| if *value == 10 { panic!("too heavy") } else { 1 });
+    let told = Arc::new(AtomicUsize::new(0));
+    let heard = told.clone();
     let users = WriteBehind::builder(cache.build().unwrap(), table.clone())
-        .on_given_up(|_, _| panic!("I don't want to know"))
+        .on_given_up(move |_, _| {
+            heard.fetch_add(1, Ordering::Relaxed);
+            panic!("I don't want to know");
+        })
         .build()
         .unwrap();
     users.cache().insert(1, 9);
     users.insert(1, 10).await.unwrap();
     users.flush().await.unwrap();
     assert_eq!((table.value(1), users.get(&1)), (Some(10), None));
-    table.0.refused.lock().unwrap().push(2);
+    table.trouble(Trouble { panics: 100, ..Trouble::default() });
     users.insert(2, 20).await.unwrap();
-    users.flush().await.unwrap_err();
+    users.insert(4, 40).await.unwrap();
+    users.shutdown(Duration::ZERO).await;
+    assert_eq!(told.load(Ordering::Relaxed), 2);
+    table.trouble(Trouble::default());
+    let users = behind(&table);
     users.insert(3, 30).await.unwrap();
     users.flush().await.unwrap();
     assert_eq!(table.value(3), Some(30));

@@ -267,6 +267,45 @@ fn what_a_runtime_leaves_behind_the_next_one_writes() {
     assert_eq!((table.value(1), table.value(2)), (Some(11), Some(20)));
     assert!(is_balanced(&users.snapshot()));
     assert_eq!(model.lock().unwrap().given_up, 0);
+    // All of the room is there again.
+    own_time(runtime(), async {
+        for key in 0..4 {
+            users.insert(key, key).await.unwrap();
+        }
+    });
+}
+
+/// Runs something that must take no time.
+fn own_time(runtime: tokio::runtime::Runtime, run: impl Future<Output = ()>) {
+    runtime.block_on(async {
+        let began = Instant::now();
+        run.await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    });
+}
+
+#[test]
+fn whoever_flushes_goes_on_where_another_runtime_ended() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (table, first) = (Table::new(1), runtime());
+    let (users, _) = queue(&table, 1);
+    table.trouble(Trouble { hangs: 100, ..Trouble::default() });
+    first.block_on(async {
+        users.insert(1, 10).await.unwrap();
+        sleep(DELAY + ms(1)).await;
+    });
+    runtime().block_on(async {
+        let flushing = tokio::spawn({
+            let users = users.clone();
+            async move { users.flush().await }
+        });
+        sleep(ms(1)).await;
+        assert!(!flushing.is_finished());
+        table.trouble(Trouble::default());
+        first.shutdown_background();
+        tokio::time::timeout(ms(100), flushing).await.unwrap().unwrap().unwrap();
+    });
+    assert_eq!(table.value(1), Some(10));
 }
 
 #[test]

@@ -225,3 +225,35 @@ impl<S: Sink> fmt::Debug for WriteBehind<S> {
         f.debug_struct("WriteBehind").field("cache", self.cache()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(stanchion_loom)))]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        type Key = u64;
+        type Value = u64;
+        type Error = Infallible;
+
+        async fn write(&self, _: &[Write<u64, u64>]) -> Result<(), Infallible> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_does_not_look_into_an_empty_queue() -> Result<(), Box<dyn std::error::Error>> {
+        let numbers = WriteBehind::builder(Cache::builder().build()?, Nowhere).build()?;
+        let held = || numbers.0.0.held.load(Ordering::Relaxed);
+        numbers.insert(1, 1).await?;
+        numbers.insert(2, 1).await?;
+        assert_eq!(held(), 2);
+        numbers.flush().await?;
+        assert_eq!(held(), 0);
+        Ok(())
+    }
+}

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::error::FlushError;
 use super::queue::Held;
-use super::shared::{Employment, Shared, State};
+use super::shared::{Shared, State};
 use crate::write::{Sink, Write, WriteError};
 
 /// Tasks that one flush begins, at most, each of which came to nothing.
@@ -80,8 +80,7 @@ impl<S: Sink> Shared<S> {
     pub(super) async fn flush(self: &Arc<Self>) -> Result<(), FlushError<S::Error>> {
         let waiting = {
             let mut state = self.write();
-            let mark = state.queue.mark();
-            state.queue.hurry(mark);
+            let mark = state.queue.hurry();
             Waiting { shared: self, number: state.flushes.begin(mark), mark }
         };
         self.wake.notify_one();
@@ -98,10 +97,10 @@ impl<S: Sink> Shared<S> {
             }
             // Should the task that wrote be gone with its runtime, or by a panic of the user's `Clone`.
             let runtime = self.runtime().or_else(|| self.read().runtime.clone());
-            match runtime.map_or(Employment::Refused, |runtime| self.employ(&runtime)) {
-                Employment::Settled => {}
-                Employment::Begun if begun < TASKS => begun += 1,
-                Employment::Begun | Employment::Refused => return Err(FlushError::NoRuntime),
+            let Some(runtime) = runtime else { return Err(FlushError::NoRuntime) };
+            begun += usize::from(self.employ(&runtime));
+            if begun > TASKS {
+                return Err(FlushError::NoRuntime);
             }
             settled.await;
         }
@@ -119,8 +118,7 @@ impl<S: Sink> Shared<S> {
     fn close(&self) {
         let mut state = self.write();
         state.is_closed = true;
-        let mark = state.queue.mark();
-        state.queue.hurry(mark);
+        state.queue.hurry();
         drop(state);
         self.room.close();
         self.wake.notify_one();

@@ -92,19 +92,15 @@ impl<K, V> Queue<K, V> {
         self.held.first_key_value().map(|(_, held)| held.accepted)
     }
 
-    /// The number of the next write.
-    pub(super) fn mark(&self) -> u64 {
-        self.next
-    }
-
     /// Whether all writes of lower numbers are settled.
     pub(super) fn is_settled(&self, mark: u64) -> bool {
         self.held.first_key_value().is_none_or(|(&number, _)| number >= mark)
     }
 
-    /// Writes of lower numbers don't wait for others to go with.
-    pub(super) fn hurry(&mut self, mark: u64) {
-        self.hurried = self.hurried.max(mark);
+    /// All that is there doesn't wait for others to go with. Returns the number of the next write.
+    pub(super) fn hurry(&mut self) -> u64 {
+        self.hurried = self.next;
+        self.next
     }
 
     /// What is to be done now. A batch flies from now on; none may fly before.
@@ -268,7 +264,7 @@ mod tests {
     fn who_is_in_a_hurry_does_not_wait_and_those_after_do() {
         let (mut queue, now) = (Queue::new(), Instant::now());
         push(&mut queue, 1, 10, now);
-        queue.hurry(queue.mark());
+        assert_eq!(queue.hurry(), 1);
         assert_eq!(values(&batch(queue.next(now, 3, DELAY))), [(1, 10)]);
         queue.take(0);
         push(&mut queue, 2, 20, now);

@@ -32,7 +32,7 @@ pub(super) struct Shared<S: Sink> {
     pub(super) reporter: WriteReporter,
     state: RwLock<State<S>>,
     /// How many writes the queue has, for those who only read.
-    held: AtomicUsize,
+    pub(super) held: AtomicUsize,
     /// A permit for each write that there is room for.
     pub(super) room: Semaphore,
     /// For the task that writes: there may be something to do.
@@ -40,17 +40,6 @@ pub(super) struct Shared<S: Sink> {
     /// For those who flush: something was settled.
     pub(super) settled: Notify,
     pub(super) counts: Counts,
-}
-
-/// Whether there is a task that writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Employment {
-    /// There was one, or there is nothing to write.
-    Settled,
-    /// There is one now.
-    Begun,
-    /// The runtime is shut down.
-    Refused,
 }
 
 /// A key and what it is to have.
@@ -67,8 +56,6 @@ pub(super) struct State<S: Sink> {
     /// The number of the task that writes, if there is one.
     pub(super) worker: Option<u64>,
     pub(super) workers: u64,
-    /// The last of them that ran.
-    pub(super) ran: u64,
     pub(super) abort: Option<AbortHandle>,
     /// Where the last one ran.
     pub(super) runtime: Option<Handle>,
@@ -84,7 +71,6 @@ impl<S: Sink> Shared<S> {
             unwritten: None,
             worker: None,
             workers: 0,
-            ran: 0,
             abort: None,
             runtime: None,
         };
@@ -229,11 +215,12 @@ impl<S: Sink> Shared<S> {
         Ok(())
     }
 
-    /// Sees to it that there is a task that writes, if there is anything to write.
-    pub(super) fn employ(self: &Arc<Self>, runtime: &Handle) -> Employment {
+    /// Sees to it that there is a task that writes, if there is anything to write. Whether it had to begin
+    /// one.
+    pub(super) fn employ(self: &Arc<Self>, runtime: &Handle) -> bool {
         let mut state = self.write();
         if state.worker.is_some() || state.queue.len() == 0 {
-            return Employment::Settled;
+            return false;
         }
         state.workers += 1;
         let number = state.workers;
@@ -246,7 +233,7 @@ impl<S: Sink> Shared<S> {
         if state.worker == Some(number) {
             state.abort = Some(task.abort_handle());
         }
-        if task.is_finished() && state.ran < number { Employment::Refused } else { Employment::Begun }
+        true
     }
 
     pub(super) fn snapshot(&self) -> WriteBehindSnapshot {

@@ -43,7 +43,6 @@ impl<S: Sink> Employed<S> {
         if state.worker != Some(self.number) {
             return Next::Nothing;
         }
-        state.ran = self.number;
         let next = state.queue.next(now, config.max_batch, config.max_delay);
         if let Next::Nothing = next {
             (state.worker, state.abort) = (None, None);
