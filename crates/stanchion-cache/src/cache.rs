@@ -15,6 +15,7 @@ use crate::builder::{CacheBuilder, Weigher};
 use crate::config::CacheConfig;
 use crate::freshness::Ladder;
 use crate::hash::{KeyHasher, local};
+use crate::histogram::Histogram;
 use crate::loaded::Loaded;
 use crate::removal::{Listener, Removals};
 use crate::shard::{Extra, Record};
@@ -57,6 +58,7 @@ pub(crate) struct Inner<K, V> {
     pub(crate) ladder: Ladder,
     pub(crate) store: Store<K, V>,
     pub(crate) stats: Stats,
+    pub(crate) load_times: Histogram,
     /// Measures loads; by default not what entries expire by.
     pub(crate) clock: Clock,
     pub(crate) random: Random,
@@ -94,6 +96,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             store: Store::new(builder.shard_count(), max, config.eviction, hasher, timer, kept),
             ladder,
             stats: Stats::new(),
+            load_times: Histogram::new(),
             random: builder.random(),
             clock: builder.clock.unwrap_or_default(),
             weigher: builder.weigher,

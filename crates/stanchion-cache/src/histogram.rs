@@ -134,7 +134,8 @@ mod tests {
         times.sort_unstable();
         let summary = histogram.summary(micros(times.iter().sum()));
         assert_eq!((summary.count, summary.mean), (1_000, micros(times.iter().sum()) / 1_000));
-        let exact = [(summary.p50, 500), (summary.p90, 900), (summary.p99, 990), (summary.p999, 999), (summary.max, 1_000)];
+        let exact =
+            [(summary.p50, 500), (summary.p90, 900), (summary.p99, 990), (summary.p999, 999), (summary.max, 1_000)];
         for (told, place) in exact {
             let time = times[place - 1];
             assert_eq!(told, end(bucket(micros(time))), "place {place}");

@@ -82,6 +82,7 @@ mod error;
 mod flight;
 mod freshness;
 mod hash;
+mod histogram;
 #[cfg(feature = "tokio")]
 mod load;
 mod loaded;
@@ -105,6 +106,7 @@ pub use cached::Cached;
 pub use caches::Caches;
 pub use config::{Abandoned, CacheConfig};
 pub use error::{LoadError, OtherError};
+pub use histogram::Durations;
 pub use loaded::Loaded;
 pub use policy::Eviction;
 pub use removal::RemovalCause;

@@ -127,6 +127,7 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         let _unfinished = Unfinished(&self);
         let took = self.took();
         self.cache.stats.add(Count::LoadNanos, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.cache.load_times.record(took);
         match result {
             Ok(loaded) => {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.publish(key, loaded, took))) {
