@@ -83,6 +83,7 @@ mod flight;
 mod freshness;
 mod hash;
 mod histogram;
+mod live;
 #[cfg(feature = "tokio")]
 mod load;
 mod loaded;

@@ -144,7 +144,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             evicted: stats(Count::Evicted),
             refused: stats(Count::Refused),
             saved_loads,
-            saved: saved_loads as f64 * inner.config.load_cost,
+            saved: saved_loads as f64 * inner.live.load_cost(),
         };
         for shard in inner.store.read_all() {
             snapshot.entries += shard.len() as u64;
@@ -159,7 +159,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
 }
 
 impl<K: Hash + Eq, V> Inner<K, V> {
-    fn weight_limit(&self) -> Option<u64> {
+    pub(super) fn weight_limit(&self) -> Option<u64> {
         Some(self.store.budget().max_weight()).filter(|&most| most != u64::MAX)
     }
 }
