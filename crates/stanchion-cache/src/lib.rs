@@ -45,6 +45,10 @@
 //! # What a loader may say
 //! A plain value, an `Option` of one, or a [`Loaded`] with a time to live, tags, a weight, a version.
 //!
+//! # What is written
+//! With the feature `tokio`, `WriteThrough` writes to a store of the user's (`Sink`) and then into the cache; with
+//! `write-behind`, `WriteBehind` accepts writes at once and writes them later, in batches, and says what that can lose.
+//!
 //! # What it costs
 //! A hit is a hash, a shared lock and a clone of the value; with a time to live, a reading of the
 //! system's coarse clock. An entry of two numbers takes at most 64 bytes, itself and its part of the index, the
@@ -58,10 +62,11 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it, to measure loads |
-//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`, `Cached`: loads are tasks, and end by tokio's timer |
+//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`, `Cached`, `WriteThrough`: loads and writes are tasks, and end by tokio's timer |
+//! | `write-behind` | `WriteBehind`: a bounded queue of writes to the user's store, retried by stanchion-retry |
 //! | `serde` | [`CacheConfig`] as configuration, snapshots as data |
-//! | `tracing` | WARN for each load that fails, DEBUG for each that was invalidated meanwhile |
-//! | `metrics` | counters `stanchion_cache_loads_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
+//! | `tracing` | WARN for each load that fails, DEBUG for each that was invalidated meanwhile; ERROR for writes that were given up, WARN for one that found no room |
+//! | `metrics` | counters `stanchion_cache_loads_total` and `stanchion_cache_writes_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
 //! | `test-util` | caches follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

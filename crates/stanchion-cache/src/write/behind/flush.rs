@@ -1,7 +1,6 @@
 //! Waiting until what was accepted is settled, and what becomes of the rest.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,9 +85,8 @@ impl<S: Sink> Shared<S> {
         self.wake.notify_one();
         let mut begun = 0;
         loop {
-            let mut settled = pin!(self.settled.notified());
-            // Before the look, so that nothing is missed in between.
-            settled.as_mut().enable();
+            // Before the look: it hears of all that is settled from here on.
+            let settled = self.settled.notified();
             {
                 let state = self.read();
                 if waiting.is_over(&state) {
