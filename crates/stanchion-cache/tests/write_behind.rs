@@ -339,6 +339,14 @@ async fn a_flush_is_about_what_was_accepted_before_it() {
     assert_eq!(users.snapshot().queued, 1, "it waits for company");
     let error = users.flush().await.unwrap_err();
     assert!(matches!(error, FlushError::GivenUp { writes: 1, .. }), "{error:?}");
+    // Not even if it is given up in the same batch.
+    table.trouble(Trouble::default());
+    users.insert(1, 12).await.unwrap();
+    let mut flushing = pin!(users.flush());
+    assert!(flushing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    users.insert(2, 21).await.unwrap();
+    flushing.await.unwrap();
+    assert_eq!((table.keys().last(), users.snapshot().given_up), (Some(&vec![2]), 2));
 }
 
 #[tokio::test(start_paused = true)]

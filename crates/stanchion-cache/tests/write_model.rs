@@ -79,8 +79,7 @@ async fn own(users: WriteBehind<Table>, model: Shared, key: u64, seed: u64) {
                 let value = (random.up_to(4) > 0).then_some(key * 1_000 + step);
                 let before = {
                     let mut model = model.lock().unwrap();
-                    let before = (model.newest.insert(key, value), model.unknown.remove(&key));
-                    before
+                    (model.newest.insert(key, value), model.unknown.remove(&key))
                 };
                 let accepted = match value {
                     Some(value) => users.insert(key, value).await,
