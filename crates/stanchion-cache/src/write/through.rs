@@ -65,7 +65,7 @@ impl<S: Sink> WriteThrough<S> {
     }
 
     /// A write that takes so long has failed; and so long a call waits for others that write the same
-    /// key. At least 1 ms. Default: 30 s.
+    /// key. A store that carries a write out after that, does so without the cache's knowledge. At least 1 ms. Default: 30 s.
     pub fn write_timeout(mut self, limit: Duration) -> Self {
         self.limit = limit.max(Duration::from_millis(1));
         self

@@ -161,8 +161,8 @@ impl<S: Sink> WriteBehindBuilder<S> {
         self
     }
 
-    /// Told of each write that is given up, and why, outside of locks, by the task that
-    /// writes. The store may have it all the same. Default: nobody; it is counted, and with the feature `tracing` an event.
+    /// Told of each write that is given up, and why, outside of locks, by the task that writes or by whoever shuts
+    /// down. The store may have it all the same. Default: nobody; it is counted, and with the feature `tracing` an event.
     pub fn on_given_up(
         mut self,
         listener: impl Fn(&Write<S::Key, S::Value>, &WriteError<S::Error>) + Send + Sync + 'static,
