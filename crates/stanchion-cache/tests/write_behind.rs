@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use stanchion_cache::{
-    Cache, FlushError, Loaded, QueueError, Retry, Write, WriteBehind, WriteBehindBuilder, WriteError,
+    Cache, FlushError, Loaded, QueueError, Retry, Write, WriteBehind, WriteBehindBuilder, WriteBehindConfig, WriteError,
 };
 use table::{Fault, Table, Trouble};
 use tokio::task::yield_now;
@@ -452,6 +452,87 @@ async fn a_shutdown_returns_what_is_given_up_in_its_time() {
     assert_eq!((table.value(1), table.value(3)), (Some(1), Some(3)));
 }
 
+/// Dropped after so many polls, each of them.
+#[tokio::test(start_paused = true)]
+async fn a_flush_or_shutdown_dropped_at_any_await_point_loses_nothing() {
+    for polls in 0..6 {
+        let table = Table::new(1);
+        table.trouble(Trouble { slowness: 20, ..Trouble::default() });
+        let users = behind(&table);
+        for key in 0..7 {
+            users.insert(key, key).await.unwrap();
+        }
+        for is_shutdown in [false, true] {
+            let mut call: std::pin::Pin<Box<dyn Future<Output = ()>>> = match is_shutdown {
+                false => Box::pin(async { drop(users.flush().await) }),
+                true => Box::pin(async { assert_eq!(users.shutdown(SECOND).await, []) }),
+            };
+            for _ in 0..polls {
+                if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                    break;
+                }
+                sleep(ms(5)).await;
+            }
+        }
+        sleep(DELAY * 2).await;
+        assert!((0..7).all(|key| table.value(key) == Some(key)), "after {polls} polls");
+        assert_eq!(users.insert(1, 2).await.is_err(), polls > 0, "whether it was closed");
+        assert!(is_balanced(&users) && users.snapshot().given_up == 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_can_be_changed_while_it_runs() {
+    let table = Table::new(1);
+    let users = builder(&table).0.max_queued(4).max_wait(Duration::ZERO).build().unwrap();
+    let change = |change: fn(&mut WriteBehindConfig)| {
+        let mut config = users.config();
+        change(&mut config);
+        let result = users.reconfigure(&config).map_err(|error| error.field().to_owned());
+        assert_eq!(users.config() == config, result.is_ok());
+        result
+    };
+    let fill = || {
+        let users = users.clone();
+        async move {
+            let first = users.snapshot().accepted;
+            while users.insert(first + users.snapshot().accepted, 1).await.is_ok() {}
+            users.snapshot().queued + users.snapshot().in_flight
+        }
+    };
+    assert_eq!(fill().await, 4);
+    // Smaller than what is in it, and larger again.
+    change(|config| config.max_queued = 2).unwrap();
+    assert_eq!((fill().await, users.snapshot().max_queued), (4, 2));
+    users.flush().await.unwrap();
+    assert_eq!(fill().await, 2);
+    change(|config| config.max_queued = 1).unwrap();
+    change(|config| config.max_queued = 5).unwrap();
+    assert_eq!(fill().await, 5);
+    users.flush().await.unwrap();
+    assert_eq!(fill().await, 5);
+    // Whoever waits for company hears of it.
+    change(|config| (config.max_delay, config.max_batch) = (Duration::ZERO, 2)).unwrap();
+    sleep(ms(1)).await;
+    assert_eq!((users.snapshot().queued, table.keys().last().map(Vec::len)), (0, Some(1)));
+    // The builder's policy has three attempts a second apart.
+    table.trouble(Trouble { before: 100, ..Trouble::default() });
+    change(|config| config.retry.max_attempts = 1).unwrap();
+    let calls = table.keys().len();
+    users.insert(1, 1).await.unwrap();
+    assert!(users.flush().await.is_err());
+    assert_eq!(table.keys().len(), calls + 1);
+    table.trouble(Trouble { hangs: 100, ..Trouble::default() });
+    change(|config| config.write_timeout = ms(5)).unwrap();
+    users.insert(1, 1).await.unwrap();
+    let began = Instant::now();
+    assert!(users.flush().await.is_err());
+    assert_eq!(began.elapsed(), ms(5));
+    assert_eq!(change(|config| config.max_batch = 0), Err("max_batch".into()));
+    assert_eq!(change(|config| config.retry.max_attempts = 0), Err("retry.max_attempts".into()));
+    assert!(is_balanced(&users));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_that_is_dropped_can_be_begun_again() {
     let table = Table::new(1);
@@ -602,8 +683,6 @@ fn settings_that_cannot_be_honoured_are_named() {
 #[cfg(feature = "serde")]
 #[test]
 fn configuration_and_snapshot_are_data() {
-    use stanchion_cache::WriteBehindConfig;
-
     let config: WriteBehindConfig =
         serde_json::from_str(r#"{ "max_queued": 7, "max_delay": "1s", "retry": { "max_attempts": 0 } }"#).unwrap();
     assert_eq!((config.max_queued, config.max_delay, config.max_batch), (7, SECOND, 100));

@@ -14,7 +14,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_retry::Retry;
+use stanchion_core::ConfigError;
 
 pub use config::{WriteBehindBuilder, WriteBehindConfig};
 pub use error::{FlushError, QueueError};
@@ -24,6 +24,7 @@ use super::{Sink, Write, WriteError};
 use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::loaded::Loaded;
+use config::Settings;
 use shared::Shared;
 
 /// Somebody who is told of each write that is given up.
@@ -97,8 +98,8 @@ impl<S: Sink> WriteBehind<S> {
         WriteBehindBuilder::new(cache, sink)
     }
 
-    fn new(builder: WriteBehindBuilder<S>, retry: Retry) -> Self {
-        Self(Arc::new(Handle(Arc::new(Shared::new(builder, retry)))))
+    fn new(builder: WriteBehindBuilder<S>, settings: Settings) -> Self {
+        Self(Arc::new(Handle(Arc::new(Shared::new(builder, settings)))))
     }
 
     /// The key has this value from now on, for all who ask this; the store has it later.
@@ -190,6 +191,21 @@ impl<S: Sink> WriteBehind<S> {
     /// up meanwhile is returned then.
     pub async fn shutdown(&self, within: Duration) -> Vec<Write<S::Key, S::Value>> {
         self.0.0.shutdown(within).await
+    }
+
+    /// Follows other settings from now on. A batch that is under way ends by the old ones, and so does a call that waits for
+    /// room. If the queue becomes smaller than what is in it, it accepts nothing until it has shrunk. The retry policy becomes
+    /// the configured one, with the budget, the hook and the name of the one before.
+    ///
+    /// # Errors
+    /// Names the field that can't be honoured; the old settings stay.
+    pub fn reconfigure(&self, config: &WriteBehindConfig) -> Result<(), ConfigError> {
+        self.0.0.reconfigure(config)
+    }
+
+    /// The settings that it follows. Its `retry` is the configured one, whatever policy the builder was given.
+    pub fn config(&self) -> WriteBehindConfig {
+        self.0.0.read().settings.config.clone()
     }
 
     /// What the store has, as far as it is kept. Values that are put in here don't get into the store.

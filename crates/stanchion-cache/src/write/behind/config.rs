@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_core::ConfigError;
+use stanchion_core::{ConfigError, Name};
 use stanchion_retry::{Retry, RetryConfig};
 
 use super::{Listener, WriteBehind};
@@ -74,7 +74,11 @@ impl WriteBehindConfig {
     /// Names the first field that can't be honoured.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_own()?;
-        Retry::from_config(&self.retry).map(drop).map_err(|error| error.inside("retry"))
+        self.to_retry().map(drop)
+    }
+
+    fn to_retry(&self) -> Result<Retry, ConfigError> {
+        Retry::from_config(&self.retry).map_err(|error| error.inside("retry"))
     }
 
     fn validate_own(&self) -> Result<(), ConfigError> {
@@ -92,6 +96,25 @@ impl WriteBehindConfig {
             return Err(ConfigError::new("write_timeout", format!("{:?}", self.write_timeout), "must be 1ms to 1day"));
         }
         Ok(())
+    }
+}
+
+/// Settings that can be honoured, and what follows from them.
+pub(super) struct Settings {
+    pub(super) config: WriteBehindConfig,
+    pub(super) retry: Retry,
+}
+
+impl Settings {
+    /// With this policy instead of the configured one, if there is one.
+    pub(super) fn new(config: WriteBehindConfig, retry: Option<Retry>, name: &Name) -> Result<Self, ConfigError> {
+        config.validate_own()?;
+        let retry = match retry {
+            Some(retry) => retry.validated().map_err(|error| error.inside("retry"))?,
+            None => config.to_retry()?,
+        };
+        let retry = retry.attempt_timeout(config.write_timeout).name_or(name);
+        Ok(Self { config, retry })
     }
 }
 
@@ -176,14 +199,8 @@ impl<S: Sink> WriteBehindBuilder<S> {
     /// # Errors
     /// Names the first setting that can't be honoured.
     pub fn build(mut self) -> Result<WriteBehind<S>, ConfigError> {
-        let retry = match self.retry.take() {
-            Some(retry) => retry.validated(),
-            None => Retry::from_config(&self.config.retry),
-        };
-        let retry = retry.map_err(|error| error.inside("retry"))?;
-        self.config.validate_own()?;
-        let retry = retry.attempt_timeout(self.config.write_timeout).name_or(&self.cache.0.name);
-        Ok(WriteBehind::new(self, retry))
+        let settings = Settings::new(self.config.clone(), self.retry.take(), &self.cache.0.name)?;
+        Ok(WriteBehind::new(self, settings))
     }
 }
 

@@ -169,9 +169,9 @@ impl<S: Sink> Shared<S> {
     /// Nobody has the queue any more: writes what there is, for as long as it may.
     pub(super) fn drain(self: Arc<Self>) {
         self.close();
-        let (is_settled, runtime) = {
+        let (is_settled, runtime, within) = {
             let state = self.read();
-            (state.queue.len() == 0, state.runtime.clone())
+            (state.queue.len() == 0, state.runtime.clone(), state.settings.config.drain_timeout)
         };
         if is_settled {
             return;
@@ -180,7 +180,7 @@ impl<S: Sink> Shared<S> {
         if let Some(runtime) = runtime {
             runtime.spawn(async move {
                 let rest = rest;
-                rest.0.drained(rest.0.config.drain_timeout).await;
+                rest.0.drained(within).await;
             });
         }
     }

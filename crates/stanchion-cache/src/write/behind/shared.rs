@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use stanchion_retry::Retry;
+use stanchion_core::ConfigError;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use super::config::{WriteBehindBuilder, WriteBehindConfig};
+use super::config::{Settings, WriteBehindBuilder, WriteBehindConfig};
 use super::error::QueueError;
 use super::flush::Flushes;
 use super::queue::Queue;
@@ -26,8 +26,6 @@ use crate::write::{Sink, Write};
 pub(super) struct Shared<S: Sink> {
     pub(super) cache: Cache<S::Key, S::Value>,
     pub(super) sink: S,
-    pub(super) config: WriteBehindConfig,
-    pub(super) retry: Retry,
     pub(super) listener: Option<Listener<S>>,
     pub(super) reporter: WriteReporter,
     state: RwLock<State<S>>,
@@ -47,6 +45,9 @@ type Given<S> = (<S as Sink>::Key, Loaded<<S as Sink>::Value>);
 
 /// What the lock is for.
 pub(super) struct State<S: Sink> {
+    pub(super) settings: Arc<Settings>,
+    /// Places that are to go when they are free, as the queue has become smaller.
+    debt: usize,
     pub(super) queue: Queue<S::Key, S::Value>,
     pub(super) flushes: Flushes<S::Error>,
     /// Accepts nothing any more.
@@ -61,10 +62,23 @@ pub(super) struct State<S: Sink> {
     pub(super) runtime: Option<Handle>,
 }
 
+impl<S: Sink> State<S> {
+    /// So many writes have left the queue. Returns how many places that makes, to be given outside of the lock.
+    #[must_use = "they are to be given"]
+    pub(super) fn vacate(&mut self, writes: usize) -> usize {
+        let paid = self.debt.min(writes);
+        self.debt -= paid;
+        writes - paid
+    }
+}
+
 impl<S: Sink> Shared<S> {
-    pub(super) fn new(builder: WriteBehindBuilder<S>, retry: Retry) -> Self {
-        let WriteBehindBuilder { cache, sink, config, listener, .. } = builder;
+    pub(super) fn new(builder: WriteBehindBuilder<S>, settings: Settings) -> Self {
+        let WriteBehindBuilder { cache, sink, listener, .. } = builder;
+        let places = settings.config.max_queued;
         let state = State {
+            settings: Arc::new(settings),
+            debt: 0,
             queue: Queue::new(),
             flushes: Flushes::new(),
             is_closed: false,
@@ -76,11 +90,9 @@ impl<S: Sink> Shared<S> {
         };
         Self {
             reporter: WriteReporter::new(&cache.0.name),
-            room: Semaphore::new(config.max_queued),
+            room: Semaphore::new(places),
             cache,
             sink,
-            config,
-            retry,
             listener,
             state: RwLock::new(state),
             held: AtomicUsize::new(0),
@@ -154,22 +166,22 @@ impl<S: Sink> Shared<S> {
     }
 
     async fn permit(&self, runtime: &Handle) -> Result<SemaphorePermit<'_>, QueueError> {
-        let wait = self.config.max_wait;
         match self.room.try_acquire() {
             Ok(permit) => return Ok(permit),
             Err(TryAcquireError::Closed) => return Err(QueueError::Closed),
-            Err(TryAcquireError::NoPermits) if wait.is_zero() => {}
-            Err(TryAcquireError::NoPermits) => {
-                let permit = {
-                    // Timers are the runtime's, whoever polls this.
-                    let _inside = runtime.enter();
-                    timeout(wait, self.room.acquire())
-                };
-                match permit.await {
-                    Ok(Ok(permit)) => return Ok(permit),
-                    Ok(Err(_)) => return Err(QueueError::Closed),
-                    Err(_) => {}
-                }
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let wait = self.read().settings.config.max_wait;
+        if !wait.is_zero() {
+            let permit = {
+                // Timers are the runtime's, whoever polls this.
+                let _inside = runtime.enter();
+                timeout(wait, self.room.acquire())
+            };
+            match permit.await {
+                Ok(Ok(permit)) => return Ok(permit),
+                Ok(Err(_)) => return Err(QueueError::Closed),
+                Err(_) => {}
             }
         }
         self.counts.refused.add(1);
@@ -202,7 +214,8 @@ impl<S: Sink> Shared<S> {
         self.counts.accepted.add(1);
         self.counts.coalesced.add(usize::from(older.is_some()));
         self.note(&state);
-        let (is_full, is_idle) = (state.queue.waiting() == self.config.max_batch, state.worker.is_none());
+        let is_full = state.queue.waiting() >= state.settings.config.max_batch;
+        let is_idle = state.worker.is_none();
         drop(state);
         if older.is_some() {
             self.reporter.coalesced(1);
@@ -236,19 +249,36 @@ impl<S: Sink> Shared<S> {
         true
     }
 
+    pub(super) fn reconfigure(&self, config: &WriteBehindConfig) -> Result<(), ConfigError> {
+        let settings = Settings::new(config.clone(), None, &self.cache.0.name)?;
+        let mut state = self.write();
+        let last = state.settings.clone();
+        let (was, is) = (last.config.max_queued, config.max_queued);
+        let places = state.vacate(is.saturating_sub(was));
+        let fewer = was.saturating_sub(is);
+        // Places that are taken go when they are free.
+        state.debt += fewer - self.room.forget_permits(fewer);
+        let retry = settings.retry.in_place_of(&last.retry);
+        state.settings = Arc::new(Settings { retry, ..settings });
+        drop(state);
+        self.room.add_permits(places);
+        self.wake.notify_one();
+        Ok(())
+    }
+
     pub(super) fn snapshot(&self) -> WriteBehindSnapshot {
         let now = Instant::now();
         let state = self.read();
         let (queued, in_flight) = (state.queue.waiting() as u64, state.queue.flying() as u64);
         let oldest = state.queue.oldest().map_or(Duration::ZERO, |oldest| now.duration_since(oldest));
-        let is_closed = state.is_closed;
+        let (is_closed, max_queued) = (state.is_closed, state.settings.config.max_queued);
         // They are counted under the lock, and so they fit what is in the queue.
         let counts = &self.counts;
         WriteBehindSnapshot {
             name: self.cache.name().to_owned(),
             queued,
             in_flight,
-            max_queued: self.config.max_queued as u64,
+            max_queued: max_queued as u64,
             oldest,
             accepted: counts.accepted.get(),
             refused: counts.refused.get(),

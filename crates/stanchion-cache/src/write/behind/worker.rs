@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use stanchion_core::{CallError, Outcome};
+use stanchion_retry::Retry;
 use tokio::time::{Instant, timeout_at};
 
 use super::queue::{Batch, Next};
-use super::shared::{Shared, State};
+use super::shared::Shared;
 use crate::error::panic_message;
 use crate::write::{Sink, Write, WriteError};
 
@@ -38,12 +39,13 @@ impl<S: Sink> Employed<S> {
 
     /// What is to be done now; with nothing, the duty is over.
     fn next(&self) -> Step<S> {
-        let (now, config) = (Instant::now(), &self.shared.config);
+        let now = Instant::now();
         let mut state = self.shared.write();
         if state.worker != Some(self.number) {
             return Next::Nothing;
         }
-        let next = state.queue.next(now, config.max_batch, config.max_delay);
+        let settings = state.settings.clone();
+        let next = state.queue.next(now, settings.config.max_batch, settings.config.max_delay);
         if let Next::Nothing = next {
             (state.worker, state.abort) = (None, None);
         }
@@ -60,9 +62,10 @@ impl<S: Sink> Drop for Employed<S> {
         (state.worker, state.abort) = (None, None);
         let needless = state.queue.land();
         self.shared.counts.coalesced.add(needless.len());
-        self.shared.room.add_permits(needless.len());
+        let places = state.vacate(needless.len());
         self.shared.note(&state);
         drop(state);
+        self.shared.room.add_permits(places);
         self.shared.reporter.coalesced(needless.len());
         // Somebody who flushes may have another runtime.
         self.shared.settled.notify_waiters();
@@ -85,10 +88,11 @@ pub(super) async fn work<S: Sink>(employed: Employed<S>) {
 impl<S: Sink> Shared<S> {
     /// Writes a batch as a whole, or if it can't be, in halves, and their halves.
     async fn write_batch(&self, batch: &Batch<S::Key, S::Value>) {
+        let retry = self.read().settings.retry.clone();
         let whole = 0..batch.numbers.len();
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
-            match self.write_part(&batch.writes[part.clone()]).await {
+            match self.write_part(&retry, &batch.writes[part.clone()]).await {
                 Ok(()) => self.written(batch, part),
                 Err(failure) if failure.is_final && part.len() > 1 => {
                     let middle = part.start + part.len() / 2;
@@ -101,7 +105,7 @@ impl<S: Sink> Shared<S> {
         }
     }
 
-    async fn write_part(&self, writes: &[Write<S::Key, S::Value>]) -> Result<(), Failure<S::Error>> {
+    async fn write_part(&self, retry: &Retry, writes: &[Write<S::Key, S::Value>]) -> Result<(), Failure<S::Error>> {
         let is_final = AtomicBool::new(false);
         let outcome = |result: &Result<(), S::Error>| {
             let outcome = result.as_ref().map_or_else(|error| self.sink.outcome(error), |()| Outcome::Success);
@@ -109,7 +113,7 @@ impl<S: Sink> Shared<S> {
             is_final.store(!outcome.is_retryable(), Ordering::Relaxed);
             outcome
         };
-        let calls = self.retry.classify(outcome).run(|attempt| {
+        let calls = retry.classify(outcome).run(|attempt| {
             self.counts.retried.add(usize::from(attempt.number() > 1));
             self.sink.write(writes)
         });
@@ -146,8 +150,10 @@ impl<S: Sink> Shared<S> {
         let settled: Vec<_> = batch.numbers[part].iter().filter_map(|number| state.queue.take(*number)).collect();
         self.counts.written.add(settled.len());
         self.counts.batches.add(1);
-        self.settle(&state, settled.len());
+        let places = state.vacate(settled.len());
+        self.note(&state);
         drop(state);
+        self.room.add_permits(places);
         self.reporter.written(settled.len());
         self.settled.notify_waiters();
     }
@@ -176,17 +182,13 @@ impl<S: Sink> Shared<S> {
         }
         self.counts.given_up.add(lost.len());
         self.counts.coalesced.add(needless.len());
-        self.settle(&state, lost.len() + needless.len());
+        let places = state.vacate(lost.len() + needless.len());
+        self.note(&state);
         drop(state);
+        self.room.add_permits(places);
         self.reporter.coalesced(needless.len());
         self.settled.notify_waiters();
         self.report(&lost, &error);
-    }
-
-    /// So many writes have left the queue.
-    fn settle(&self, state: &State<S>, writes: usize) {
-        self.note(state);
-        self.room.add_permits(writes);
     }
 
     /// Tells of what was given up. A listener that panics is on its own.
