@@ -268,7 +268,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     fn insert(&self, key: K, loaded: Loaded<V>, right: Right) -> bool {
         let hash = self.store.hash(&key);
         // Read only if anything depends on it.
-        let is_timed = self.live.ttl().or(loaded.ttl).or(self.live.negative_ttl()).is_some();
+        let is_timed = self.live.has_ttl() || loaded.ttl.is_some();
         let now = if is_timed { self.store.timer.now() } else { 0 };
         let tags_since = self.store.tags.now();
         let hashes = self.tag_hashes(&loaded);

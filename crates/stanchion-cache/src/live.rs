@@ -21,6 +21,7 @@ pub(crate) struct Live {
     load_timeout: Wait,
     load_cost: Number,
     is_abandoned_aborted: AtomicBool,
+    refreshes_early: AtomicBool,
 }
 
 impl Live {
@@ -38,6 +39,7 @@ impl Live {
             load_timeout: Wait::default(),
             load_cost: Number::default(),
             is_abandoned_aborted: AtomicBool::default(),
+            refreshes_early: AtomicBool::default(),
         };
         live.set(config);
         live
@@ -57,10 +59,17 @@ impl Live {
         self.load_timeout.set(Some(config.load_timeout));
         self.load_cost.set(config.load_cost);
         self.is_abandoned_aborted.store(config.abandoned == Abandoned::Abort, Ordering::Relaxed);
+        let refreshes_early = config.refresh_ahead.or(config.early_refresh).is_some();
+        self.refreshes_early.store(refreshes_early, Ordering::Relaxed);
     }
 
     pub(crate) fn ttl(&self) -> Option<Duration> {
         self.ttl.get()
+    }
+
+    /// Whether values that say nothing of it expire, or the news that there is none.
+    pub(crate) fn has_ttl(&self) -> bool {
+        self.ttl.is_some() || self.negative_ttl.is_some()
     }
 
     pub(crate) fn ttl_jitter(&self) -> f64 {
@@ -95,7 +104,7 @@ impl Live {
     /// Whether entries that come in now need to know when they were born.
     #[inline]
     pub(crate) fn refreshes_early(&self) -> bool {
-        self.refresh_ahead.get() > 0.0 || self.early_refresh.get() > 0.0
+        self.refreshes_early.load(Ordering::Relaxed)
     }
 
     pub(crate) fn ladder(&self) -> Ladder {
@@ -120,7 +129,10 @@ impl Wait {
         self.0.store(nanos.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    #[inline]
+    fn is_some(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != u64::MAX
+    }
+
     fn get(&self) -> Option<Duration> {
         let nanos = self.0.load(Ordering::Relaxed);
         (nanos != u64::MAX).then_some(Duration::from_nanos(nanos))
@@ -141,7 +153,6 @@ impl Number {
         self.0.store(number.to_bits(), Ordering::Relaxed);
     }
 
-    #[inline]
     fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
