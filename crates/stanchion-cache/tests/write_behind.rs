@@ -452,6 +452,20 @@ async fn a_shutdown_returns_what_is_given_up_in_its_time() {
     assert_eq!((table.value(1), table.value(3)), (Some(1), Some(3)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_does_not_wait_for_a_shutdown() {
+    let table = Table::new(1);
+    table.trouble(Trouble { hangs: 100, ..Trouble::default() });
+    let users = builder(&table).0.max_queued(1).max_wait(SECOND * 10).build().unwrap();
+    users.insert(1, 10).await.unwrap();
+    let insert = async {
+        let began = Instant::now();
+        (users.insert(2, 20).await, began.elapsed())
+    };
+    let (late, unwritten) = tokio::join!(insert, users.shutdown(SECOND));
+    assert_eq!((late, unwritten), ((Err(QueueError::Closed), Duration::ZERO), vec![put(1, 10)]));
+}
+
 /// Dropped after so many polls, each of them.
 #[tokio::test(start_paused = true)]
 async fn a_flush_or_shutdown_dropped_at_any_await_point_loses_nothing() {

@@ -112,14 +112,10 @@ impl<S: Sink> Shared<S> {
         self.write().unwritten.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// Accepts nothing any more, and hurries.
+    /// Accepts nothing any more.
     fn close(&self) {
-        let mut state = self.write();
-        state.is_closed = true;
-        state.queue.hurry();
-        drop(state);
+        self.write().is_closed = true;
         self.room.close();
-        self.wake.notify_one();
     }
 
     /// Waits until all is settled, for so long at most.
