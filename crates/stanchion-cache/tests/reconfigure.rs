@@ -183,7 +183,8 @@ fn what_cannot_be_changed_is_named_and_nothing_else_changes() {
     assert!(refused(CacheConfig { ttl_jitter: 2.0, ..other }).starts_with("ttl_jitter is 2: "));
 }
 
-#[cfg(feature = "tokio")]
+/// By tokio's clock, paused.
+#[cfg(all(feature = "tokio", feature = "test-util"))]
 #[tokio::test(start_paused = true)]
 async fn loads_end_and_are_abandoned_by_the_new_settings() {
     use stanchion_cache::{Abandoned, LoadError};

@@ -262,14 +262,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_does_not_look_into_an_empty_queue() -> Result<(), Box<dyn std::error::Error>> {
+    async fn what_is_settled_leaves_nothing_to_look_at() -> Result<(), Box<dyn std::error::Error>> {
         let numbers = WriteBehind::builder(Cache::builder().build()?, Nowhere).build()?;
         let held = || numbers.0.0.held.load(Ordering::Relaxed);
         numbers.insert(1, 1).await?;
         numbers.insert(2, 1).await?;
         assert_eq!(held(), 2);
+        {
+            let mut flush = std::pin::pin!(numbers.flush());
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(flush.as_mut().poll(&mut context).is_pending());
+            assert_eq!(numbers.0.0.read().flushes.len(), 1);
+        }
+        assert_eq!(numbers.0.0.read().flushes.len(), 0);
         numbers.flush().await?;
-        assert_eq!(held(), 0);
+        assert_eq!((held(), numbers.0.0.read().flushes.len()), (0, 0));
         Ok(())
     }
 }

@@ -46,6 +46,11 @@ impl<E> Flushes<E> {
         }
     }
 
+    #[cfg(all(test, not(stanchion_loom)))]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn result(&self, number: u64) -> Result<(), FlushError<E>> {
         match self.waiting.get(&number) {
             Some(Flush { given_up, error: Some(error), .. }) => {
