@@ -75,9 +75,9 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     where
         E: Send + Sync + 'static,
     {
-        let limit = self.0.config.load_timeout;
+        let limit = self.0.live.load_timeout();
         let left = self.0.time_left(flight);
-        let soft = self.0.config.load_timeout_soft.filter(|_| stale.is_some());
+        let soft = self.0.live.load_timeout_soft().filter(|_| stale.is_some());
         flight.join();
         let ending = flight.wait(soft.unwrap_or(left).min(left));
         // A thread leaves only when it knows or when time is up: nothing to abort.

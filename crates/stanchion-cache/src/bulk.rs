@@ -199,7 +199,7 @@ mod loading {
         {
             let ancestry =
                 pilots.values().fold(Ancestry::current(), |ancestry, pilot| ancestry.with(pilot.flight().id()));
-            let limit = self.0.config.load_timeout;
+            let limit = self.0.live.load_timeout();
             let future = Guarded::start(ancestry, limit, || load(missing));
             let task = async move {
                 let result = match future {

@@ -3,19 +3,22 @@
 mod admin;
 mod look;
 mod put;
+mod reconfigure;
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use stanchion_core::{Clock, ConfigError, Name, Random};
 
 use crate::builder::{CacheBuilder, Weigher};
 use crate::config::CacheConfig;
-use crate::freshness::Ladder;
 use crate::hash::{KeyHasher, local};
+use crate::histogram::Histogram;
+use crate::live::Live;
 use crate::loaded::Loaded;
 use crate::removal::{Listener, Removals};
 use crate::shard::{Extra, Record};
@@ -54,15 +57,17 @@ pub struct Cache<K, V>(pub(crate) Arc<Inner<K, V>>);
 
 pub(crate) struct Inner<K, V> {
     pub(crate) name: Name,
-    pub(crate) config: CacheConfig,
-    pub(crate) ladder: Ladder,
+    /// What was last asked for; what is followed is in `live`, in the store and in its budget.
+    pub(crate) config: Mutex<CacheConfig>,
+    pub(crate) live: Live,
     pub(crate) store: Store<K, V>,
     pub(crate) stats: Stats,
+    pub(crate) load_times: Histogram,
     /// Measures loads; by default not what entries expire by.
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     /// See [`plain_ttl`](put::plain_ttl).
-    plain_ttl: Option<u64>,
+    plain_ttl: AtomicU64,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
     pub(crate) reporter: Reporter,
@@ -89,23 +94,23 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     pub(crate) fn build(builder: CacheBuilder<K, V>) -> Self {
         let config = &builder.config;
         let timer = Timer::new(builder.clock.clone());
-        let ladder = config.ladder();
         let max = (config.max_entries, config.max_weight.unwrap_or(u64::MAX));
-        let plain_ttl = put::plain_ttl(&builder, &timer);
-        let kept = (timer.after(0, ladder.grace()), config.idle_ttl.map(|idle| timer.after(0, idle)));
+        let plain_ttl = put::plain_ttl(builder.weigher.is_none() && builder.listener.is_none(), config, &timer);
+        let kept = (timer.after(0, config.ladder().grace()), config.idle_ttl.map(|idle| timer.after(0, idle)));
         let hasher = KeyHasher::new(builder.seed);
         Self(Arc::new(Inner {
             store: Store::new(builder.shard_count(), max, config.eviction, hasher, timer, kept),
-            ladder,
+            live: Live::new(config),
             stats: Stats::new(),
+            load_times: Histogram::new(),
             random: builder.random(),
             clock: builder.clock.unwrap_or_default(),
-            plain_ttl,
+            plain_ttl: plain_ttl.into(),
             weigher: builder.weigher,
             listener: builder.listener,
             reporter: Reporter::new(&builder.name),
             name: builder.name,
-            config: builder.config,
+            config: Mutex::new(builder.config),
             #[cfg(feature = "tokio")]
             runtime: builder.runtime,
         }))
@@ -143,9 +148,10 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     /// A value that is heavier than the whole budget is refused, and the old one
     /// goes all the same.
     pub fn insert(&self, key: K, value: V) {
-        match self.0.plain_ttl {
-            Some(ttl) => self.0.insert_plain(key, value, ttl),
-            None => _ = self.insert_loaded(key, Loaded::new(value)),
+        // Relaxed, as of all settings.
+        match self.0.plain_ttl.load(Ordering::Relaxed) {
+            0 => _ = self.insert_loaded(key, Loaded::new(value)),
+            ttl => self.0.insert_plain(key, value, ttl),
         }
     }
 
@@ -266,7 +272,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     fn insert(&self, key: K, loaded: Loaded<V>, right: Right) -> bool {
         let hash = self.store.hash(&key);
         // Read only if anything depends on it.
-        let is_timed = self.config.ttl.or(loaded.ttl).or(self.config.negative_ttl).is_some();
+        let is_timed = self.live.has_ttl() || loaded.ttl.is_some();
         let now = if is_timed { self.store.timer.now() } else { 0 };
         let tags_since = self.store.tags.now();
         let hashes = self.tag_hashes(&loaded);
@@ -290,9 +296,9 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     /// to be called under a lock.
     pub(crate) fn record(&self, key: &K, loaded: Loaded<V>, tags: Box<[u64]>, birth: Birth) -> Option<Record<V>> {
         let ttl = match loaded.value {
-            Some(_) => loaded.ttl.or(self.config.ttl),
+            Some(_) => loaded.ttl.or(self.live.ttl()),
             None => {
-                let most = self.config.negative_ttl?;
+                let most = self.live.negative_ttl()?;
                 Some(loaded.ttl.map_or(most, |ttl| ttl.min(most)))
             }
         };
@@ -307,7 +313,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         };
         // What doesn't fit is heavier than may be, whatever the bound.
         let weight = u32::try_from(weight).ok()?;
-        let needs_extra = !tags.is_empty() || loaded.version > 0 || self.ladder.refreshes_early() && expires != NEVER;
+        let needs_extra = !tags.is_empty() || loaded.version > 0 || self.live.refreshes_early() && expires != NEVER;
         let extra = needs_extra.then(|| Extra {
             born: birth.born,
             load_time: birth.load_time,
@@ -338,12 +344,12 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             tags: Box::default(),
             tags_hold_since: birth.tags_since.into(),
         });
-        extra.retry_at = timer.after(now, self.config.failure_throttle);
+        extra.retry_at = timer.after(now, self.live.failure_throttle());
         record
     }
 
     pub(crate) fn jittered(&self, ttl: Duration) -> Duration {
-        let jitter = self.config.ttl_jitter;
+        let jitter = self.live.ttl_jitter();
         if jitter == 0.0 || ttl == Duration::MAX {
             return ttl;
         }

@@ -87,9 +87,7 @@ impl Failure {
     }
 
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> Self {
-        let message = payload.downcast_ref::<&str>().copied();
-        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self::Panicked(message.unwrap_or("a panic without a message").into())
+        Self::Panicked(panic_message(payload))
     }
 
     pub(crate) fn into_load_error<E: Send + Sync + 'static>(self) -> LoadError<E> {
@@ -113,6 +111,13 @@ impl Failure {
             Self::Aborted => "aborted",
         }
     }
+}
+
+/// What somebody panicked with.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Arc<str> {
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    message.unwrap_or("a panic without a message").into()
 }
 
 impl<E> LoadError<E> {

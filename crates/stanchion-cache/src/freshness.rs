@@ -88,11 +88,6 @@ impl Ladder {
         self.stale_while_revalidate.max(self.stale_if_error)
     }
 
-    /// Whether it needs to know when an entry was born.
-    pub(crate) fn refreshes_early(&self) -> bool {
-        self.refresh_ahead.is_some() || self.early_refresh.is_some()
-    }
-
     fn is_ahead(&self, times: &Times, now: Moment) -> bool {
         times.expires < Moment::MAX
             && self.refresh_ahead.is_some_and(|share| now - times.born >= (times.expires - times.born).mul_f64(share))

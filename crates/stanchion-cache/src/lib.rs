@@ -50,6 +50,10 @@
 //! instances of a service share, Redis for one: one load among all of them, changes that reach all of them, and no error when
 //! the store is gone. See `TieredCache`.
 //!
+//! # What is written
+//! With the feature `tokio`, `WriteThrough` writes to a store of the user's (`Sink`) and then into the cache; with
+//! `write-behind`, `WriteBehind` accepts writes at once and writes them later, in batches, and says what that can lose.
+//!
 //! # What it costs
 //! A hit is a hash, a shared lock and a clone of the value; with a time to live, a reading of the
 //! system's coarse clock. An entry of two numbers takes at most 64 bytes, itself and its part of the index, the
@@ -63,13 +67,14 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `fast-clock` (default) | reads the CPU's timestamp counter where the system vouches for it, to measure loads |
-//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`: loads are tasks, and end by tokio's timer |
+//! | `tokio` (default) | `get_or_load`, `get_or_load_many`, `reload`, `janitor`, `Cached`, `WriteThrough`: loads and writes are tasks, and end by tokio's timer |
 //! | `tier` | `TieredCache`: a cache in memory over a store that all instances share, and `MemoryCacheStore` |
 //! | `json`, `postcard` | the codecs `Json` and `Postcard` for the store's values |
 //! | `lz4` | `compress_above`, for large ones |
+//! | `write-behind` | `WriteBehind`: a bounded queue of writes to the user's store, retried by stanchion-retry |
 //! | `serde` | [`CacheConfig`] as configuration, snapshots as data |
-//! | `tracing` | WARN for each load that fails and each change that the store can't be told of, INFO when it was told after all, DEBUG for each load that was invalidated meanwhile |
-//! | `metrics` | counters `stanchion_cache_loads_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
+//! | `tracing` | WARN for each load that fails, and each change that the store can't be told of; INFO when it was told after all; DEBUG for each load that was invalidated meanwhile; ERROR for writes that were given up, WARN for one that found no room |
+//! | `metrics` | counters `stanchion_cache_loads_total` and `stanchion_cache_writes_total` (by `cache` and `ending`), histograms `stanchion_cache_load_seconds` (by `cache`), registered when a cache is built: install the recorder before |
 //! | `test-util` | caches follow tokio's clock, paused or not |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -81,6 +86,8 @@ mod budget;
 mod builder;
 mod bulk;
 mod cache;
+#[cfg(feature = "tokio")]
+mod cached;
 mod caches;
 mod config;
 mod ending;
@@ -88,6 +95,8 @@ mod error;
 mod flight;
 mod freshness;
 mod hash;
+mod histogram;
+mod live;
 #[cfg(feature = "tokio")]
 mod load;
 mod loaded;
@@ -103,12 +112,17 @@ mod tags;
 mod tier;
 mod timer;
 mod trace;
+#[cfg(feature = "tokio")]
+mod write;
 
 pub use builder::CacheBuilder;
 pub use cache::{Cache, CacheSnapshot, EntryInfo};
+#[cfg(feature = "tokio")]
+pub use cached::Cached;
 pub use caches::Caches;
 pub use config::{Abandoned, CacheConfig};
 pub use error::{LoadError, OtherError};
+pub use histogram::Durations;
 pub use loaded::Loaded;
 pub use policy::Eviction;
 pub use removal::RemovalCause;
@@ -121,8 +135,15 @@ pub use tier::{
     Codec, CodecError, MemoryCacheStore, Raw, RemoteKey, Shared, Spread, TierConfig, TieredBuilder, TieredCache,
     TieredSnapshot,
 };
+#[cfg(feature = "write-behind")]
+pub use write::{FlushError, QueueError, WriteBehind, WriteBehindBuilder, WriteBehindConfig, WriteBehindSnapshot};
+#[cfg(feature = "tokio")]
+pub use write::{Sink, Write, WriteError, WriteThrough};
 
-pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Random};
+#[cfg(feature = "write-behind")]
+pub use stanchion_retry::{Retry, RetryConfig};
+
+pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Outcome, Random};
 
 /// The pure step, for those who test an executor against it.
 pub mod pure {

@@ -14,7 +14,6 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::ancestry::Ancestry;
 use crate::cache::{Cache, Look};
-use crate::config::Abandoned;
 use crate::ending::Ending;
 use crate::error::{Failure, LoadError};
 use crate::flight::Seat;
@@ -58,7 +57,7 @@ where
     ///
     /// # Cancellation
     /// Dropping the future, or not polling it, does nothing to the load: it goes
-    /// on, for others who wait and for those who ask next. With [`Abandoned::Abort`] a load
+    /// on, for others who wait and for those who ask next. With [`Abandoned::Abort`](crate::Abandoned::Abort) a load
     /// that nobody waits for any more is dropped.
     ///
     /// # Errors
@@ -175,7 +174,7 @@ where
     {
         let flight = pilot.flight().clone();
         let ancestry = Ancestry::current().with(flight.id());
-        let limit = self.0.config.load_timeout;
+        let limit = self.0.live.load_timeout();
         let future = match Guarded::start(ancestry, limit, load) {
             Ok(future) => future,
             Err(failure) => return pilot.finish(Err(failure)),
@@ -184,7 +183,7 @@ where
             let result = future.await;
             pilot.finish(result.map(Into::into));
         });
-        if self.0.config.abandoned == Abandoned::Abort {
+        if self.0.live.aborts_abandoned() {
             let task = task.abort_handle();
             flight.abort_with(move || task.abort());
         }
@@ -204,7 +203,7 @@ where
     ) -> Option<Result<V, LoadError<E>>> {
         match self.wait(passenger, fallback.as_ref()).await {
             Waited::SoftTimeout(value) => Some(Ok(value)),
-            Waited::TimedOut => Some(fallback.ok_or(LoadError::TimedOut { after: self.0.config.load_timeout })),
+            Waited::TimedOut => Some(fallback.ok_or(LoadError::TimedOut { after: self.0.live.load_timeout() })),
             Waited::Landed(ending) => {
                 // Somebody else's load may have been dropped, or have come too late for this caller.
                 let is_aborted = matches!(*ending, Ending::Failed(Failure::Aborted));
@@ -218,7 +217,7 @@ where
     async fn wait(&self, mut passenger: Passenger<V>, fallback: Option<&V>) -> Waited<V> {
         // The load's own timer comes first, unless its runtime stands still.
         let left = self.0.time_left(&passenger.flight) + LATE;
-        let soft = self.0.config.load_timeout_soft.filter(|&soft| soft < left);
+        let soft = self.0.live.load_timeout_soft().filter(|&soft| soft < left);
         if let (Some(soft), Some(value)) = (soft, fallback) {
             return match timeout(soft, passenger.landed()).await {
                 Ok(ending) => Waited::Landed(ending),

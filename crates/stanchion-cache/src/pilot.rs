@@ -70,7 +70,7 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
                 }
             }
         }
-        let limit = self.config.load_timeout;
+        let limit = self.live.load_timeout();
         let boarding = shard.flights.board(local(hash), owned, id, moment, |flight| moment - flight.began() >= limit);
         drop(guard);
         match boarding {
@@ -95,7 +95,7 @@ impl<K: Hash + Eq, V: Clone> Inner<K, V> {
 
     /// How long a load may still take.
     pub(crate) fn time_left(&self, load: &Load<V>) -> Duration {
-        self.config.load_timeout.saturating_sub(self.clock.now() - load.began())
+        self.live.load_timeout().saturating_sub(self.clock.now() - load.began())
     }
 
     /// Whether a value may have had a tag that was invalidated after its load had started and
@@ -127,6 +127,7 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         let _unfinished = Unfinished(&self);
         let took = self.took();
         self.cache.stats.add(Count::LoadNanos, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.cache.load_times.record(took);
         match result {
             Ok(loaded) => {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.publish(key, loaded, took))) {
@@ -183,7 +184,7 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         let stand_in = slot.and_then(|slot| Some((slot, cache.stand_in(shard, slot, now)?)));
         let stand_in = stand_in.map(|(slot, value)| {
             if let Some(extra) = shard.extra_mut(slot) {
-                extra.retry_at = cache.store.timer.after(now, cache.config.failure_throttle);
+                extra.retry_at = cache.store.timer.after(now, cache.live.failure_throttle());
             }
             value
         });

@@ -4,8 +4,9 @@ mod plain;
 
 use std::borrow::Borrow;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::Duration;
 
 pub(crate) use plain::Plainly;
 
@@ -37,8 +38,10 @@ pub(crate) struct Store<K, V> {
     /// Whether any entry may expire; else no clock is read.
     is_timed: AtomicBool,
     /// How long an entry is kept after its end, and unread, in the timer's unit.
-    pub(crate) grace: u64,
-    pub(crate) idle: u64,
+    grace: AtomicU64,
+    idle: AtomicU64,
+    /// Whether it is noted when entries are read.
+    notes_reads: bool,
     /// Where the janitor goes on.
     next_swept: AtomicUsize,
 }
@@ -89,8 +92,9 @@ impl<K: Eq + Hash, V> Store<K, V> {
             tags: Tags::default(),
             timer,
             is_timed: AtomicBool::new(idle.is_some()),
-            grace,
-            idle: idle.unwrap_or(NEVER),
+            grace: grace.into(),
+            idle: idle.unwrap_or(NEVER).into(),
+            notes_reads: idle.is_some(),
             next_swept: AtomicUsize::new(0),
         }
     }
@@ -120,6 +124,30 @@ impl<K: Eq + Hash, V> Store<K, V> {
         if !self.is_timed.load(Ordering::Relaxed) {
             self.is_timed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// So long an entry is kept after its end.
+    #[inline]
+    pub(crate) fn grace(&self) -> u64 {
+        // Relaxed, as below: nothing else follows from it.
+        self.grace.load(Ordering::Relaxed)
+    }
+
+    /// So long an entry is kept unread.
+    #[inline]
+    pub(crate) fn idle(&self) -> u64 {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether entries can expire by not being read.
+    pub(crate) fn notes_reads(&self) -> bool {
+        self.notes_reads
+    }
+
+    /// Keeps entries for so long from now on.
+    pub(crate) fn keep_for(&self, grace: Duration, idle: Option<Duration>) {
+        self.grace.store(self.timer.after(0, grace), Ordering::Relaxed);
+        self.idle.store(idle.map_or(NEVER, |idle| self.timer.after(0, idle)), Ordering::Relaxed);
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -422,7 +450,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
         removals: &mut Removals<K, V>,
     ) -> (u64, u64) {
         shard.sweep(limit, spared, removals, |shard, slot, meta| {
-            shard.is_over(slot, meta, now, self.grace, self.idle)
+            shard.is_over(slot, meta, now, self.grace(), self.idle())
                 || meta.is_rich() && self.is_disowned(shard.extra(slot))
         })
     }

@@ -86,3 +86,71 @@ impl Reporter {
         tracing::info!(cache = self.name.as_str(), "the store was told of a change that was pending");
     }
 }
+
+/// What a queue of writes reports, under its cache's name.
+#[cfg(feature = "write-behind")]
+pub(crate) struct WriteReporter {
+    #[cfg(feature = "tracing")]
+    name: Name,
+    #[cfg(feature = "metrics")]
+    writes: WriteCounters,
+}
+
+#[cfg(all(feature = "write-behind", feature = "metrics"))]
+struct WriteCounters {
+    written: metrics::Counter,
+    coalesced: metrics::Counter,
+    given_up: metrics::Counter,
+    refused: metrics::Counter,
+}
+
+#[cfg(feature = "write-behind")]
+impl WriteReporter {
+    pub(crate) fn new(name: &Name) -> Self {
+        let _ = name;
+        #[cfg(feature = "metrics")]
+        let writes = |ending: &'static str| metrics::counter!("stanchion_cache_writes_total", "cache" => name.as_str().to_owned(), "ending" => ending);
+        Self {
+            #[cfg(feature = "tracing")]
+            name: name.clone(),
+            #[cfg(feature = "metrics")]
+            writes: WriteCounters {
+                written: writes("written"),
+                coalesced: writes("coalesced"),
+                given_up: writes("given_up"),
+                refused: writes("refused"),
+            },
+        }
+    }
+
+    /// So many writes are in the store.
+    pub(crate) fn written(&self, writes: usize) {
+        #[cfg(feature = "metrics")]
+        self.writes.written.increment(writes as u64);
+        let _ = writes;
+    }
+
+    /// Newer ones of their keys took the place of so many.
+    pub(crate) fn coalesced(&self, writes: usize) {
+        #[cfg(feature = "metrics")]
+        self.writes.coalesced.increment(writes as u64);
+        let _ = writes;
+    }
+
+    /// So many writes never get into the store.
+    pub(crate) fn given_up(&self, writes: usize, reason: &'static str) {
+        #[cfg(feature = "tracing")]
+        tracing::error!(cache = self.name.as_str(), writes, reason, "writes were given up");
+        #[cfg(feature = "metrics")]
+        self.writes.given_up.increment(writes as u64);
+        let _ = (writes, reason);
+    }
+
+    /// A write found no room.
+    pub(crate) fn refused(&self) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(cache = self.name.as_str(), "queue of writes is full");
+        #[cfg(feature = "metrics")]
+        self.writes.refused.increment(1);
+    }
+}

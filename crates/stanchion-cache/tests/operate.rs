@@ -131,6 +131,26 @@ fn the_snapshot_counts() {
 }
 
 #[test]
+fn the_times_of_loads_are_told_by_mean_and_quantiles() {
+    let clock = ManualClock::new();
+    let cache: Cache<u64, u64> = Cache::builder().clock(clock.clone()).build().unwrap();
+    assert_eq!(cache.snapshot().load_times, Default::default());
+    for millis in 1..=100 {
+        let load = || {
+            clock.advance(Duration::from_millis(millis));
+            if millis % 2 == 0 { Ok(millis) } else { Err("odd") }
+        };
+        let _ = cache.get_or_load_blocking(&millis, load);
+    }
+    let times = cache.snapshot().load_times;
+    assert_eq!((times.count, times.mean), (100, Duration::from_micros(50_500)));
+    let ms = Duration::from_millis;
+    for (told, exact) in [(times.p50, ms(50)), (times.p90, ms(90)), (times.p99, ms(99)), (times.max, ms(100))] {
+        assert!(told > exact && told <= exact + exact / 4, "{told:?} for {exact:?}");
+    }
+}
+
+#[test]
 fn several_types_of_data_have_their_settings_in_one_place() {
     let users = CacheConfig { max_entries: 7, ..CacheConfig::default() };
     let settings = BTreeMap::from([("users".to_owned(), users), ("products".to_owned(), CacheConfig::default())]);

@@ -9,6 +9,7 @@ use stanchion_core::ConfigError;
 use super::{Cache, Inner};
 use crate::config::check_size;
 use crate::hash::local;
+use crate::histogram::Durations;
 use crate::removal::Removals;
 use crate::stats::Count;
 use crate::timer::NEVER;
@@ -114,6 +115,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         let (hits, loads) = (stats(Count::Hits), stats(Count::Loads));
         let saved_loads = hits + stats(Count::NotFoundServed) + stats(Count::Joined);
         let budget = inner.store.budget();
+        let load_time = Duration::from_nanos(stats(Count::LoadNanos));
         let mut snapshot = CacheSnapshot {
             name: inner.name.as_str().to_owned(),
             entries: 0,
@@ -133,7 +135,8 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             loads_joined: stats(Count::Joined),
             load_failures: stats(Count::LoadFailures),
             loads_voided: stats(Count::LoadsVoided),
-            load_time: Duration::from_nanos(stats(Count::LoadNanos)),
+            load_time,
+            load_times: inner.load_times.summary(load_time),
             inserts: stats(Count::Inserts),
             replaced: stats(Count::Replaced),
             invalidated: stats(Count::Invalidated),
@@ -141,7 +144,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             evicted: stats(Count::Evicted),
             refused: stats(Count::Refused),
             saved_loads,
-            saved: saved_loads as f64 * inner.config.load_cost,
+            saved: saved_loads as f64 * inner.live.load_cost(),
         };
         for shard in inner.store.read_all() {
             snapshot.entries += shard.len() as u64;
@@ -156,7 +159,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
 }
 
 impl<K: Hash + Eq, V> Inner<K, V> {
-    fn weight_limit(&self) -> Option<u64> {
+    pub(super) fn weight_limit(&self) -> Option<u64> {
         Some(self.store.budget().max_weight()).filter(|&most| most != u64::MAX)
     }
 }
@@ -229,6 +232,8 @@ pub struct CacheSnapshot {
     /// The time of all loads together.
     #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text"))]
     pub load_time: Duration,
+    /// How the times of loads are spread, of those that failed, too; not of those that were dropped.
+    pub load_times: Durations,
     /// Values that were inserted, not loaded.
     pub inserts: u64,
     /// Values that another was put in the place of.

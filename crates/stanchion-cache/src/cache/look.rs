@@ -40,7 +40,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     fn is_gone(&self, shard: &Shard<K, V>, slot: u32, meta: &Meta, now: u64) -> bool {
         meta.is_rich()
             && (self.store.is_disowned(shard.extra(slot))
-                || self.store.idle != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle))
+                || self.store.idle() != NEVER && now >= shard.last_read(slot).saturating_add(self.store.idle()))
     }
 
     /// The value of a slot, if it is fresh and there is nothing else to it: what nearly all hits find. It
@@ -202,7 +202,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     {
         let nothing = Look::Load { fallback: None };
         let Some(entry) = shard.entry(slot) else { return nothing };
-        if now >= entry.meta.expires && self.store.grace == 0 || self.is_gone(shard, slot, entry.meta, now) {
+        if now >= entry.meta.expires && self.store.grace() == 0 || self.is_gone(shard, slot, entry.meta, now) {
             return nothing;
         }
         let Some(value) = entry.value else {
@@ -249,8 +249,13 @@ impl<K: Hash + Eq, V> Inner<K, V> {
             load_time: extra.map_or_else(Default::default, |extra| extra.load_time),
             retry_at: extra.map_or(Moment::default(), |extra| timer.moment(extra.retry_at)),
         };
+        let mut ladder = self.live.ladder();
+        if extra.is_none() {
+            // It came in when nobody wanted to know when it was born.
+            (ladder.refresh_ahead, ladder.early_refresh) = (None, None);
+        }
         // Without an early refresh nothing is left to chance.
-        let chance = if self.ladder.early_refresh.is_some() { self.random.run().unit() } else { 0.0 };
-        self.ladder.rung(&times, timer.moment(now), chance)
+        let chance = if ladder.early_refresh.is_some() { self.random.run().unit() } else { 0.0 };
+        ladder.rung(&times, timer.moment(now), chance)
     }
 }

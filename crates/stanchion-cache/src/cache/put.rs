@@ -3,7 +3,7 @@
 use std::hash::Hash;
 
 use super::Inner;
-use crate::builder::CacheBuilder;
+use crate::config::CacheConfig;
 use crate::removal::Removals;
 use crate::shard::Record;
 use crate::stats::Count;
@@ -11,13 +11,12 @@ use crate::store::{Admitted, Plainly, Right, ShardGuard};
 use crate::timer::{NEVER, Timer};
 
 /// The time to live of a value that is put in without more, in the timer's unit, or [`NEVER`] if it
-/// has none; `None` if this cache has more to do for each value: to weigh it, to tell of it, to
-/// vary its end, to refuse it.
-pub(super) fn plain_ttl<K, V>(builder: &CacheBuilder<K, V>, timer: &Timer) -> Option<u64> {
-    let config = &builder.config;
-    let is_plain = builder.weigher.is_none() && builder.listener.is_none() && config.ttl_jitter == 0.0;
+/// has none; 0 if this cache has more to do for each value: to weigh it, to tell of it (it isn't
+/// `is_untold`), to vary its end, to refuse it.
+pub(super) fn plain_ttl(is_untold: bool, config: &CacheConfig, timer: &Timer) -> u64 {
+    let is_plain = is_untold && config.ttl_jitter == 0.0;
     let ttl = config.ttl.map_or(NEVER, |ttl| timer.after(0, ttl));
-    (is_plain && ttl > 0 && (ttl == NEVER || !config.ladder().refreshes_early())).then_some(ttl)
+    if is_plain && (ttl == NEVER || config.refresh_ahead.or(config.early_refresh).is_none()) { ttl } else { 0 }
 }
 
 impl<K: Hash + Eq, V> Inner<K, V> {

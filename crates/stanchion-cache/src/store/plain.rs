@@ -24,7 +24,7 @@ impl<K: Eq + Hash, V> Store<K, V> {
         let mut guard = self.write(hash);
         let shard = &mut *guard;
         let swept = if now > 0 { SWEPT } else { 0 };
-        let Some(hand) = shard.hand_after(swept, now, self.grace).filter(|_| shard.is_plain()) else {
+        let Some(hand) = shard.hand_after(swept, now, self.grace()).filter(|_| shard.is_plain()) else {
             return Plainly::Not(guard, key, value);
         };
         let what = if let Some(slot) = shard.find(local(hash), &key) {

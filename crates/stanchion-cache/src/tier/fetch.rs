@@ -252,7 +252,7 @@ where
         L: Into<Loaded<V>> + Send + 'static,
         E: Send + Sync + 'static,
     {
-        let limit = self.local.0.config.load_timeout;
+        let limit = self.local.0.live.load_timeout();
         // It runs in a task of a runtime already.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
