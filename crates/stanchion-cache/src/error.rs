@@ -83,6 +83,12 @@ pub(crate) enum Failure {
 
 impl Failure {
     pub(crate) fn error<E: Send + Sync + 'static>(error: E) -> Self {
+        // The remote tier says by itself what has failed.
+        let mut error = Some(error);
+        if let Some(failure) = (&mut error as &mut dyn Any).downcast_mut::<Option<Self>>().and_then(Option::take) {
+            return failure;
+        }
+        let error = error.expect("it was taken as a failure only");
         Self::Error(OtherError { error: Arc::new(error), type_name: std::any::type_name::<E>() })
     }
 
@@ -143,6 +149,23 @@ impl<E> LoadError<E> {
     /// Whether it only says that there is no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound)
+    }
+}
+
+#[cfg(feature = "tier")]
+impl LoadError<Failure> {
+    /// The same as the caller of the remote tier is told it, whose loader fails with an `E`.
+    pub(crate) fn told_as<E: Send + Sync + 'static>(self) -> LoadError<E> {
+        match self {
+            Self::FailedOtherwise(other) => Failure::Error(other).into_load_error(),
+            Self::TimedOut { after } => LoadError::TimedOut { after },
+            Self::Panicked(message) => LoadError::Panicked(message),
+            Self::NotFound => LoadError::NotFound,
+            Self::Recursive => LoadError::Recursive,
+            Self::NoRuntime => LoadError::NoRuntime,
+            // A failure is never an error of its own type.
+            Self::Failed(_) | Self::Aborted => LoadError::Aborted,
+        }
     }
 }
 

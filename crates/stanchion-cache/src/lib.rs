@@ -145,6 +145,9 @@ pub use stanchion_retry::{Retry, RetryConfig};
 
 pub use stanchion_core::{Clock, ConfigError, ManualClock, Moment, Outcome, Random};
 
+#[cfg(feature = "tier")]
+pub use stanchion_core::CacheStore;
+
 /// The pure step, for those who test an executor against it.
 pub mod pure {
     pub use crate::freshness::{Ladder, Rung, Times};

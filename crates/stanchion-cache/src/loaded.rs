@@ -26,6 +26,9 @@ pub struct Loaded<V> {
     /// It has been stale for so long already, and stands in for what couldn't be loaded.
     #[cfg(feature = "tier")]
     pub(crate) stale_for: Option<Duration>,
+    /// How long its load took, wherever that was.
+    #[cfg(feature = "tier")]
+    pub(crate) load_time: Option<Duration>,
 }
 
 impl<V> Loaded<V> {
@@ -46,6 +49,8 @@ impl<V> Loaded<V> {
             is_kept: true,
             #[cfg(feature = "tier")]
             stale_for: None,
+            #[cfg(feature = "tier")]
+            load_time: None,
         }
     }
 
@@ -79,6 +84,14 @@ impl<V> Loaded<V> {
     pub fn uncached(mut self) -> Self {
         self.is_kept = false;
         self
+    }
+
+    /// How long its load took, if this one has only fetched it.
+    pub(crate) fn load_time_or(&self, took: Duration) -> Duration {
+        #[cfg(feature = "tier")]
+        return self.load_time.unwrap_or(took);
+        #[cfg(not(feature = "tier"))]
+        took
     }
 
     /// Whether there is no such thing.

@@ -147,7 +147,7 @@ impl<K: Hash + Eq, V: Clone> Pilot<K, V> {
         let tags = cache.tag_hashes(&loaded);
         let ending = Ending::Loaded { value: loaded.value.clone(), tags: tags.clone(), tags_since: self.tags_since };
         let is_stale = cache.store.tags.is_stale(&tags, self.tags_since);
-        let birth = Birth { born: self.born, load_time: took, tags_since: self.tags_since };
+        let birth = Birth { born: self.born, load_time: loaded.load_time_or(took), tags_since: self.tags_since };
         let record = if is_stale { None } else { cache.record(&key, loaded, tags, birth) };
         let mut removals = Removals::none();
         let is_void = match record {

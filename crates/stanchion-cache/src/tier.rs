@@ -17,12 +17,14 @@ mod spread;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::Ordering;
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use stanchion_breaker::Breaker;
 use stanchion_core::{Change, Subscription};
+use tokio::runtime::Handle;
 
 use crate::cache::Cache;
 use crate::error::LoadError;
@@ -109,9 +111,13 @@ pub use spread::Spread;
 /// once a second.
 ///
 /// # What can be lost
-/// Invalidations that the store couldn't be told of are remembered in this process: if it dies before
-/// the store is back, the store keeps the older value until its time to live is over. An `insert`
-/// that the store couldn't be told of becomes an invalidation.
+/// Invalidations that the store couldn't be told of are remembered by this cache: if the process dies or the last
+/// handle is dropped before the store is back ([`pending`](TieredSnapshot::pending) says what is left), the store keeps
+/// the older value until its time to live is over. An `insert` that the store couldn't be told of becomes an invalidation.
+///
+/// # What is different from a `Cache`
+/// [`Loaded::version`] counts in memory only: the store takes what comes last. There is no `idle_ttl`. Batches hand
+/// out all values when the last is there.
 pub struct TieredCache<K, V>(pub(super) Arc<Inner<K, V>>);
 
 pub(super) struct Inner<K, V> {
@@ -124,9 +130,13 @@ pub(super) struct Inner<K, V> {
     ladder: Ladder,
     ttl: Option<Duration>,
     negative_ttl: Option<Duration>,
+    load_timeout: Duration,
     loads: Count,
     pending: Pending,
     subscription: OnceLock<Subscription>,
+    /// Where it was built.
+    runtime: Option<Handle>,
+    has_listened: AtomicBool,
 }
 
 impl<K, V> TieredCache<K, V>
@@ -139,6 +149,10 @@ where
         let (ttl, negative_ttl, ladder) = (local.config.ttl, local.config.negative_ttl, local.config.ladder());
         local.config.ttl = Some(ttl.map_or(config.max_local_age, |ttl| ttl.min(config.max_local_age)));
         local.config.negative_ttl = negative_ttl.map(|ttl| ttl.min(config.max_local_age));
+        // The loader has its time from when it is called; this is for the questions around it.
+        let load_timeout = local.config.load_timeout;
+        local.config.load_timeout = load_timeout + config.lease_wait + 6 * config.timeout;
+        let runtime = local.runtime.clone().or_else(|| Handle::try_current().ok());
         let inner = Arc::new(Inner {
             local: Cache::build(local),
             remote: Remote {
@@ -159,8 +173,11 @@ where
             ladder,
             ttl,
             negative_ttl,
+            load_timeout,
             loads: Count::default(),
             subscription: OnceLock::new(),
+            runtime,
+            has_listened: false.into(),
         });
         let weak = Arc::downgrade(&inner);
         let subscription = store.subscribe(Arc::new(move |change| {
@@ -191,8 +208,9 @@ where
         if inner.pending.covers(&key) {
             return None;
         }
+        let doubtful = inner.pending.tags();
         let stored = inner.remote.ask(|store| store.get(&key)).await?.filter(|stored| stored.is_fresh());
-        let opened = stored.and_then(|stored| inner.open(stored));
+        let opened = stored.and_then(|stored| inner.open(stored, &doubtful));
         let counts = &inner.remote.counts;
         if opened.is_some() { &counts.hits } else { &counts.misses }.one();
         opened?.loaded.value
@@ -230,7 +248,8 @@ where
         E: Send + Sync + 'static,
     {
         let inner = &self.0;
-        inner.local.get_or_load(key, || inner.clone().fetch(key.to_owned(), load)).await
+        let loaded = inner.local.get_or_load(key, || inner.clone().fetch(key.to_owned(), load)).await;
+        loaded.map_err(LoadError::told_as)
     }
 
     /// Loads the key's value anew, whatever there is, and waits for it: [`invalidate`](Self::invalidate), then
@@ -343,10 +362,7 @@ where
         match change {
             Change::Key(key) => {
                 counts.heard.one();
-                match K::from_bytes(key) {
-                    Some(key) => _ = self.local.invalidate(&key),
-                    None => self.flush(),
-                }
+                self.forget_key(key);
             }
             Change::Tag(tag) => {
                 counts.heard.one();
@@ -360,8 +376,30 @@ where
             Change::Interrupted => self.remote.is_listening.store(false, Ordering::Relaxed),
             Change::Resumed => {
                 self.remote.is_listening.store(true, Ordering::Relaxed);
-                self.flush();
+                if self.has_listened.swap(true, Ordering::Relaxed) {
+                    self.flush();
+                } else {
+                    // There may be something from before the first word.
+                    self.local.clear();
+                }
             }
+        }
+    }
+
+    /// Forgets in this instance's memory what was invalidated.
+    fn forget(&self, what: &What) {
+        match what {
+            What::Key(key) => self.forget_key(key),
+            What::Tag(tag) => self.local.invalidate_tag(tag),
+            What::All => self.local.clear(),
+        }
+    }
+
+    fn forget_key(&self, key: &[u8]) {
+        // A key of the user's that panics on bytes is none, and nobody knows what was meant.
+        match catch_unwind(|| K::from_bytes(key)) {
+            Ok(Some(key)) => _ = self.local.invalidate(&key),
+            _ => self.flush(),
         }
     }
 

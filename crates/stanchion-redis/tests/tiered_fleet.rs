@@ -16,7 +16,7 @@ const SERVER: &str = "STANCHION_TIERED_SERVER";
 /// How long a load takes, and a value is fresh.
 const LOAD: Duration = Duration::from_millis(300);
 const TTL: Duration = Duration::from_secs(3);
-const LEASE: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(3);
 
 type Values = TieredCache<u64, Vec<u8>>;
 
@@ -26,12 +26,12 @@ fn an_instance() {
     let Ok(url) = std::env::var(SERVER) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = RedisCacheStore::connect(&url, "values").unwrap().deadline(Duration::from_secs(10));
+        let store = RedisCacheStore::connect(&url, "values").unwrap().deadline(Duration::from_secs(1));
         let cache: Values = Cache::builder()
             .ttl(TTL)
             .over(store, Raw)
             // A busy machine is not what is tested.
-            .timeout(Duration::from_secs(10))
+            .timeout(Duration::from_secs(1))
             .lease(LEASE)
             .lease_wait(Duration::from_secs(20))
             .build()

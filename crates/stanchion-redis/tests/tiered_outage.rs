@@ -32,12 +32,13 @@ struct Truth {
 
 impl Truth {
     fn version(&self, key: u64) -> u64 {
-        self.versions.lock().unwrap().get(&key).map_or(0, |announced| announced.len() as u64)
+        self.versions.lock().unwrap().get(&key).map_or(0, |announced| u64::try_from(announced.len()).unwrap())
     }
 
     /// How long it has been known that there is something newer, with Redis there to know it by.
     fn outdated(&self, key: u64, version: u64) -> Duration {
-        let announced = self.versions.lock().unwrap().get(&key).and_then(|all| all.get(version as usize).copied());
+        let announced =
+            self.versions.lock().unwrap().get(&key).and_then(|all| all.get(usize::try_from(version).unwrap()).copied());
         let (Some(announced), Some(well_since)) = (announced, *self.well_since.lock().unwrap()) else {
             return Duration::ZERO;
         };
@@ -65,7 +66,7 @@ async fn read(cache: &Values, truth: &Arc<Truth>, key: u64) -> u64 {
 async fn traffic(cache: Values, truth: Arc<Truth>, random: Random, is_over: Arc<AtomicBool>) {
     let mut chance = random.run();
     while !is_over.load(SeqCst) {
-        let key = (chance.unit() * KEYS as f64) as u64;
+        let key = chance.up_to(KEYS - 1);
         if chance.unit() < 0.02 {
             // It is written first, and then announced.
             let spread = {
@@ -76,7 +77,7 @@ async fn traffic(cache: Values, truth: Arc<Truth>, random: Random, is_over: Arc<
                     .entry(key)
                     .or_default()
                     .push(Instant::now() + Duration::from_secs(3_600));
-                let number = truth.version(key) as usize - 1;
+                let number = usize::try_from(truth.version(key)).unwrap() - 1;
                 let spread = cache.invalidate(&key).await;
                 truth.versions.lock().unwrap().get_mut(&key).unwrap()[number] = Instant::now();
                 spread

@@ -110,6 +110,10 @@ where
     pub fn build(mut self) -> Result<TieredCache<K, V>, ConfigError> {
         self.local.config.validate()?;
         self.config.validate(&self.local.config)?;
+        if let Some(idle) = self.local.config.idle_ttl {
+            // Nobody knows when other instances have read it.
+            return Err(ConfigError::new("idle_ttl", format!("{idle:?}"), "can't be kept over a store: use a ttl"));
+        }
         let breaker = match self.breaker.take() {
             Some(breaker) => breaker,
             None => Breaker::builder(self.local.name.clone())

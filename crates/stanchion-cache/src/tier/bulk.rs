@@ -25,7 +25,11 @@ where
     /// The fresh values of these keys, in their order, from memory or from the store, which is asked
     /// for all that are missing at once.
     pub async fn get_many(&self, keys: &[K]) -> Vec<Option<V>> {
-        join_all(keys.iter().map(|key| self.get(key))).await
+        let mut found = Vec::with_capacity(keys.len());
+        for some in keys.chunks(AT_ONCE) {
+            found.extend(join_all(some.iter().map(|key| self.get(key))).await);
+        }
+        found
     }
 
     /// The values of these keys, in their order; `load` brings those that no tier has, all in one
@@ -44,9 +48,14 @@ where
         E: Send + Sync + 'static,
     {
         let inner = &self.0;
-        inner.local.load_each(keys, |missing| inner.clone().fetch_many(missing, load.clone())).await
+        let loaded = inner.local.load_each(keys, |missing| inner.clone().fetch_many(missing, load.clone())).await;
+        loaded.into_iter().map(|loaded| loaded.map_err(LoadError::told_as)).collect()
     }
 }
+
+/// So many questions of a batch are on their way together: more would wait for each other longer than a
+/// call may take.
+const AT_ONCE: usize = 64;
 
 /// A key that is to be loaded.
 struct Missing<K, V>
@@ -65,9 +74,9 @@ where
     K: RemoteKey + Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    async fn fetch_many<F, Fut, C, L, E>(self: Arc<Self>, keys: Vec<K>, mut load: F) -> Result<Each<K, V>, E>
+    async fn fetch_many<F, Fut, C, L, E>(self: Arc<Self>, keys: Vec<K>, mut load: F) -> Result<Each<K, V>, Failure>
     where
-        F: FnMut(Vec<K>) -> Fut + Send + 'static,
+        F: FnMut(Vec<K>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<C, E>> + Send + 'static,
         C: IntoIterator<Item = (K, L)> + Send + 'static,
         L: Into<Loaded<V>> + Send + 'static,
@@ -77,18 +86,25 @@ where
         let mut patience = None;
         let mut asked: Vec<(K, Arc<[u8]>)> = keys.into_iter().map(|key| (key.clone(), bytes_of(&key))).collect();
         loop {
-            let standings = asked.iter().map(|(key, bytes)| self.standing(bytes, self.local.contains(key)));
-            let standings = join_all(standings).await;
+            let mut standings = Vec::with_capacity(asked.len());
+            for some in asked.chunks(AT_ONCE) {
+                let some = some.iter().map(|(key, bytes)| self.standing(bytes, self.local.contains(key)));
+                standings.extend(join_all(some).await);
+            }
             let (mut missing, mut waiting, mut pause) = (Vec::new(), Vec::new(), Duration::MAX);
+            let mut behind = Vec::new();
             for ((key, bytes), standing) in asked.into_iter().zip(standings) {
                 match standing {
                     Standing::Known(opened) => known.push((key, Ok(opened.loaded))),
-                    Standing::Leads { fence, stale } => {
-                        let lease = Some(HeldLease::new(&self, &bytes, fence));
-                        missing.push(Missing { key, bytes, lease, stale });
+                    Standing::Leads { lease, stale: Some(stale) } if self.revalidates(&stale) => {
+                        known.push((key.clone(), Ok(self.stand_in(stale))));
+                        behind.push(Missing { key, bytes, lease: Some(lease), stale: None });
+                    }
+                    Standing::Leads { lease, stale } => {
+                        missing.push(Missing { key, bytes, lease: Some(lease), stale });
                     }
                     Standing::Awaits { stale: Some(stale), .. } if self.revalidates(&stale) => {
-                        known.push((key, Ok(self.stale(stale))));
+                        known.push((key, Ok(self.stand_in(stale))));
                     }
                     Standing::Awaits { retry_after, .. } => {
                         pause = pause.min(retry_after);
@@ -96,6 +112,10 @@ where
                     }
                     Standing::Unknown => missing.push(Missing { key, bytes, lease: None, stale: None }),
                 }
+            }
+            if !behind.is_empty() {
+                let (inner, mut load) = (self.clone(), load.clone());
+                tokio::spawn(async move { inner.load_batch(behind, &mut load, &mut Vec::new()).await });
             }
             self.load_batch(missing, &mut load, &mut known).await;
             if waiting.is_empty() {
@@ -121,7 +141,6 @@ where
         if missing.is_empty() {
             return;
         }
-        self.loads.one();
         let clock = &self.local.0.clock;
         let began = clock.now();
         let keep = async {
@@ -131,7 +150,7 @@ where
         };
         let result = tokio::select! {
             biased;
-            result = load(missing.iter().map(|missing| missing.key.clone()).collect()) => result,
+            result = self.run(|| load(missing.iter().map(|missing| missing.key.clone()).collect())) => result,
             never = keep => match never {},
         };
         match result {
@@ -139,20 +158,23 @@ where
                 let mut loaded: HashMap<K, Loaded<V>> =
                     loaded.into_iter().map(|(key, loaded)| (key, loaded.into())).collect();
                 let took = clock.now() - began;
-                let stored = missing.into_iter().map(|Missing { key, bytes, lease, .. }| {
-                    let loaded = loaded.remove(&key).unwrap_or_else(Loaded::absent);
-                    async move {
-                        let loaded = match lease {
-                            Some(lease) => self.store(lease, &bytes, loaded, took).await,
-                            None => self.kept_here(loaded),
-                        };
-                        (key, Ok(loaded))
-                    }
-                });
-                known.extend(join_all(stored.collect::<Vec<_>>()).await);
+                let mut missing = missing;
+                while !missing.is_empty() {
+                    let some = missing.split_off(missing.len().saturating_sub(AT_ONCE));
+                    let stored = some.into_iter().map(|Missing { key, bytes, lease, .. }| {
+                        let loaded = loaded.remove(&key).unwrap_or_else(Loaded::absent);
+                        async move {
+                            let loaded = match lease {
+                                Some(lease) => self.store(lease, &bytes, loaded, took).await,
+                                None => self.kept_here(loaded),
+                            };
+                            (key, Ok(loaded))
+                        }
+                    });
+                    known.extend(join_all(stored.collect::<Vec<_>>()).await);
+                }
             }
-            Err(error) => {
-                let failure = Failure::error(error);
+            Err(failure) => {
                 known.extend(missing.into_iter().map(|Missing { key, stale, .. }| match stale {
                     Some(stale) if self.covers_errors(&stale) => (key, Ok(self.stand_in(stale))),
                     _ => (key, Err(failure.clone())),

@@ -19,7 +19,8 @@ pub struct TierConfig {
     #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text"))]
     pub timeout: Duration,
     /// How long a load holds its lease without renewing it; it renews it every third of
-    /// this. So long after a process has died the next one loads. 30 ms to an hour. Default: 3 s.
+    /// this. So long after a process has died the next one loads. 30 ms to an hour, and at least three times
+    /// `timeout`. A loader that blocks its thread for longer loses it. Default: 3 s.
     #[cfg_attr(feature = "serde", serde(with = "stanchion_core::duration_text"))]
     pub lease: Duration,
     /// How long a caller waits for the load of another instance before it loads without a
@@ -30,8 +31,9 @@ pub struct TierConfig {
     pub max_value_bytes: usize,
     /// Values from this size on are compressed. It needs the feature `lz4`. Default: none are.
     pub compress_above: Option<usize>,
-    /// The number of the form that your values have. Values of another number are not seen: raise
-    /// it when an older one can't be decoded any more. Default: 0.
+    /// The number of the form that your values have. Values of another number are not seen, and are written
+    /// over: raise it when an older one can't be decoded any more. Instances of both numbers beside each other, as during a
+    /// deployment, load for themselves. Default: 0.
     pub schema: u32,
     /// The most invalidations that are remembered while the store can't be reached. When there
     /// are more, everything is cleared instead. At least 1. Default: 10,000.
@@ -71,6 +73,9 @@ impl TierConfig {
             if value < least || value > most {
                 return Err(ConfigError::new(field, format!("{value:?}"), rule));
             }
+        }
+        if self.lease < 3 * self.timeout {
+            return Err(ConfigError::new("lease", format!("{:?}", self.lease), "must be at least 3 times the timeout"));
         }
         if self.lease_wait >= local.load_timeout {
             let value = format!("{:?}", self.lease_wait);

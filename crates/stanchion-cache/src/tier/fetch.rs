@@ -5,16 +5,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stanchion_core::{Fence, Found, Lease, Moment, NewValue, StoredValue};
-use tokio::runtime::Handle;
+use futures_util::FutureExt;
+use stanchion_core::{Found, Lease, LeaseStore, Moment, NewValue, StoredValue};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::frame::Unstorable;
 use super::key::bytes_of;
 use super::lease::HeldLease;
 use super::{Inner, RemoteKey};
+use crate::error::Failure;
 use crate::freshness::{Rung, Times};
 use crate::loaded::Loaded;
+use crate::stats::Count;
 
 /// While another instance loads, the store is asked again after this, then after longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -26,7 +28,6 @@ pub(super) struct Opened<V> {
     pub(super) loaded: Loaded<V>,
     age: Duration,
     fresh_for: Duration,
-    load_time: Duration,
 }
 
 impl<V> Opened<V> {
@@ -37,12 +38,16 @@ impl<V> Opened<V> {
 }
 
 /// How a key stands in the store.
-pub(super) enum Standing<V> {
+pub(super) enum Standing<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     /// To be used as it is.
     Known(Opened<V>),
     /// To be loaded by the caller, who has the lease. There may be a value to serve if that fails,
     /// and it may be one to serve at once.
-    Leads { fence: Fence, stale: Option<Opened<V>> },
+    Leads { lease: HeldLease<K, V>, stale: Option<Opened<V>> },
     /// Somebody else loads.
     Awaits { stale: Option<Opened<V>>, retry_after: Duration },
     /// The store says nothing.
@@ -61,7 +66,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// The value from the store, or from the loader.
-    pub(super) async fn fetch<F, Fut, L, E>(self: Arc<Self>, key: K, load: F) -> Result<Loaded<V>, E>
+    pub(super) async fn fetch<F, Fut, L, E>(self: Arc<Self>, key: K, load: F) -> Result<Loaded<V>, Failure>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
@@ -75,17 +80,23 @@ where
         loop {
             match self.standing(&key, is_refresh).await {
                 Standing::Known(opened) => return Ok(opened.loaded),
-                Standing::Leads { fence, stale } => {
-                    let lease = HeldLease::new(&self, &key, fence);
-                    return match stale {
-                        Some(stale) if self.revalidates(&stale) => {
-                            self.clone().load_behind(lease, key, load);
-                            Ok(self.stale(stale))
-                        }
-                        stale => self.load_under(lease, &key, load, stale).await,
+                Standing::Leads { lease, stale: Some(stale) } if self.revalidates(&stale) => {
+                    tokio::spawn(self.clone().load_behind(lease, key, load));
+                    return Ok(self.stand_in(stale));
+                }
+                Standing::Leads { lease, stale: Some(stale) } if self.covers_errors(&stale) => {
+                    let loading = tokio::spawn(self.clone().load_behind(lease, key, load));
+                    let soft = self.local.0.live.load_timeout_soft().unwrap_or(Duration::MAX);
+                    // The load goes on, and what it brings is for the store.
+                    return match timeout(soft, loading).await {
+                        Ok(Ok(Ok(loaded))) => Ok(loaded),
+                        _ => Ok(self.stand_in(stale)),
                     };
                 }
-                Standing::Awaits { stale: Some(stale), .. } if self.revalidates(&stale) => return Ok(self.stale(stale)),
+                Standing::Leads { lease, .. } => return self.load_under(lease, &key, load).await,
+                Standing::Awaits { stale: Some(stale), .. } if self.revalidates(&stale) => {
+                    return Ok(self.stand_in(stale));
+                }
                 Standing::Awaits { retry_after, .. } => {
                     let patience = patience.get_or_insert_with(|| self.patience());
                     if !self.wait(patience, retry_after).await {
@@ -98,31 +109,30 @@ where
     }
 
     /// Asks the store for a key, and for the lease if there is nothing fresh.
-    pub(super) async fn standing(&self, key: &Arc<[u8]>, is_refresh: bool) -> Standing<V> {
+    pub(super) async fn standing(self: &Arc<Self>, key: &Arc<[u8]>, is_refresh: bool) -> Standing<K, V> {
         let counts = &self.remote.counts;
-        if self.pending.covers(key) {
+        if !self.may_be_asked(key).await {
             return Standing::Unknown;
         }
-        let Some(found) = self.remote.ask(|store| store.get_or_lease(key, self.config.lease)).await else {
-            return Standing::Unknown;
-        };
+        // What was in doubt when the store was asked is so still when it answers.
+        let doubtful = self.pending.tags();
+        let Some(found) = self.ask_for(key).await else { return Standing::Unknown };
         let (value, lease) = match found {
-            Found::Fresh(stored) if self.pending.covers_tags(&stored.tags) => return Standing::Unknown,
             Found::Fresh(stored) => {
-                let opened = self.open(stored);
-                if opened.as_ref().is_some_and(|opened| !(is_refresh && self.is_due(opened))) {
-                    counts.hits.one();
-                }
+                let opened = self.open(stored, &doubtful);
+                if opened.is_some() { &counts.hits } else { &counts.misses }.one();
                 match opened {
                     Some(opened) if !(is_refresh && self.is_due(&opened)) => return Standing::Known(opened),
                     opened => (opened, self.remote.acquire(key, self.config.lease).await),
                 }
             }
-            Found::Stale { value, lease } => (value.and_then(|stored| self.open(stored)), Some(lease)),
+            Found::Stale { value, lease } => {
+                counts.misses.one();
+                (value.and_then(|stored| self.open(stored, &doubtful)), Some(lease))
+            }
         };
-        counts.misses.one();
         match (lease, value) {
-            (Some(Lease::Held(fence)), stale) => Standing::Leads { fence, stale },
+            (Some(Lease::Held(fence)), stale) => Standing::Leads { lease: HeldLease::new(self, key, fence), stale },
             // Somebody else sees to it that it becomes younger.
             (_, Some(value)) if value.age < value.fresh_for => Standing::Known(value),
             (Some(Lease::Taken { retry_after }), stale) => Standing::Awaits { stale, retry_after },
@@ -130,9 +140,40 @@ where
         }
     }
 
+    /// Whether the store may be asked for a key. What is on its way there is waited for, as long as a
+    /// call may take; what was lost isn't.
+    async fn may_be_asked(self: &Arc<Self>, key: &[u8]) -> bool {
+        let until = Instant::now() + self.config.timeout;
+        while self.pending.is_on_the_way(key) && Instant::now() < until {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let is_pending = self.pending.covers(key);
+        if is_pending {
+            self.resend();
+        }
+        !is_pending
+    }
+
+    /// Asks for a key. Where loads are aborted, the question isn't: a lease that is granted to nobody
+    /// is given back.
+    async fn ask_for(self: &Arc<Self>, key: &Arc<[u8]>) -> Option<Found> {
+        if !self.local.0.live.aborts_abandoned() {
+            return self.remote.ask(|store| store.get_or_lease(key, self.config.lease)).await;
+        }
+        let (inner, key) = (self.clone(), key.clone());
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let found = inner.remote.ask(|store| store.get_or_lease(&key, inner.config.lease)).await;
+            if let Err(Some(Found::Stale { lease: Lease::Held(fence), .. })) = answer.send(found) {
+                inner.remote.ask(|store| LeaseStore::release(store, &key, fence)).await;
+            }
+        });
+        answered.await.ok().flatten()
+    }
+
     /// A value as the store has it, or none if it is none, or may have been invalidated.
-    pub(super) fn open(&self, stored: StoredValue) -> Option<Opened<V>> {
-        if self.pending.covers_tags(&stored.tags) {
+    pub(super) fn open(&self, stored: StoredValue, doubtful: &[Arc<str>]) -> Option<Opened<V>> {
+        if stored.tags.iter().any(|tag| doubtful.iter().any(|doubtful| **doubtful == **tag)) {
             return None;
         }
         // A codec of the user's that panics on bytes finds none.
@@ -143,15 +184,16 @@ where
         };
         let left = stored.fresh_for.saturating_sub(stored.age).min(self.config.max_local_age);
         let mut loaded = unframed.loaded.ttl(left);
+        loaded.load_time = Some(unframed.load_time);
         loaded.tags.extend(stored.tags.into_iter().map(Into::into));
-        Some(Opened { loaded, age: stored.age, fresh_for: stored.fresh_for, load_time: unframed.load_time })
+        Some(Opened { loaded, age: stored.age, fresh_for: stored.fresh_for })
     }
 
     /// A loader's answer for the store, with the time that it is fresh; `None` if it isn't for the store.
     pub(super) fn seal(&self, loaded: &Loaded<V>, load_time: Duration) -> Option<(Vec<u8>, Duration)> {
         let fresh_for = match loaded.value {
             Some(_) => loaded.ttl.or(self.ttl).unwrap_or(Duration::MAX),
-            None => self.negative_ttl?,
+            None => self.negative_ttl_of(loaded)?,
         };
         if !loaded.is_kept || fresh_for.is_zero() {
             return None;
@@ -171,15 +213,36 @@ where
         }
     }
 
+    /// The time to live of the news that there is no such thing.
+    fn negative_ttl_of(&self, loaded: &Loaded<V>) -> Option<Duration> {
+        let most = self.negative_ttl?;
+        Some(loaded.ttl.map_or(most, |ttl| ttl.min(most)))
+    }
+
+    /// Runs a loader, which has its time from now on, and which may panic.
+    pub(super) async fn run<Fut, T, E>(&self, load: impl FnOnce() -> Fut) -> Result<T, Failure>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        E: Send + Sync + 'static,
+    {
+        self.loads.one();
+        let limit = self.load_timeout;
+        match timeout(limit, AssertUnwindSafe(async { load().await }).catch_unwind()).await {
+            Ok(Ok(result)) => result.map_err(Failure::error),
+            Ok(Err(panic)) => Err(Failure::panic(&*panic)),
+            Err(_) => Err(Failure::TimedOut(limit)),
+        }
+    }
+
     /// Loads without a lease, for this instance only.
-    async fn load_alone<F, Fut, L, E>(&self, load: F) -> Result<Loaded<V>, E>
+    async fn load_alone<F, Fut, L, E>(&self, load: F) -> Result<Loaded<V>, Failure>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<L, E>>,
         L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
     {
-        self.loads.one();
-        Ok(self.kept_here(load().await?.into()))
+        Ok(self.kept_here(self.run(load).await?.into()))
     }
 
     /// Loads under a lease, and stores what comes.
@@ -188,28 +251,44 @@ where
         lease: HeldLease<K, V>,
         key: &Arc<[u8]>,
         load: F,
-        stale: Option<Opened<V>>,
-    ) -> Result<Loaded<V>, E>
+    ) -> Result<Loaded<V>, Failure>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<L, E>>,
         L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
     {
-        self.loads.one();
         let clock = &self.local.0.clock;
         let began = clock.now();
         let result = tokio::select! {
             biased;
-            result = load() => result,
+            result = self.run(load) => result,
             never = lease.keep() => match never {},
         };
-        match result {
-            Ok(loaded) => Ok(self.store(lease, key, loaded.into(), clock.now() - began).await),
-            Err(error) => match stale {
-                Some(stale) if self.covers_errors(&stale) => Ok(self.stand_in(stale)),
-                _ => Err(error),
-            },
+        Ok(self.store(lease, key, result?.into(), clock.now() - began).await)
+    }
+
+    /// The same as a task of its own, while something stale is served or waited with.
+    async fn load_behind<F, Fut, L, E>(
+        self: Arc<Self>,
+        lease: HeldLease<K, V>,
+        key: Arc<[u8]>,
+        load: F,
+    ) -> Result<Loaded<V>, Failure>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+        L: Into<Loaded<V>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let clock = &self.local.0.clock;
+        let began = clock.now();
+        let result = self.load_under(lease, &key, load).await;
+        if let Err(failure) = &result {
+            self.local.0.stats.count(Count::LoadFailures);
+            self.local.0.reporter.failed(failure.as_str(), clock.now() - began, true);
         }
+        result
     }
 
     /// Stores what was loaded under a lease; what is for the cache in memory.
@@ -244,40 +323,17 @@ where
         }
     }
 
-    /// Loads in the background what is served stale meanwhile.
-    fn load_behind<F, Fut, L, E>(self: Arc<Self>, lease: HeldLease<K, V>, key: Arc<[u8]>, load: F)
-    where
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<L, E>> + Send + 'static,
-        L: Into<Loaded<V>> + Send + 'static,
-        E: Send + Sync + 'static,
-    {
-        let limit = self.local.0.live.load_timeout();
-        // It runs in a task of a runtime already.
-        let Ok(runtime) = Handle::try_current() else { return };
-        runtime.spawn(async move {
-            // Whoever asks next finds it in the store, or tries again.
-            drop(timeout(limit, self.load_under(lease, &key, load, None)).await);
-        });
-    }
-
     /// What was loaded, as the cache in memory has it.
     pub(super) fn kept_here(&self, loaded: Loaded<V>) -> Loaded<V> {
         let ttl = match loaded.value {
             Some(_) => loaded.ttl.or(self.ttl).unwrap_or(Duration::MAX),
-            None => self.negative_ttl.unwrap_or(Duration::MAX),
+            None => self.negative_ttl_of(&loaded).unwrap_or(Duration::MAX),
         };
         loaded.ttl(ttl.min(self.config.max_local_age))
     }
 
-    /// A stale value, for those who wait only.
-    pub(super) fn stale(&self, stale: Opened<V>) -> Loaded<V> {
-        self.remote.counts.stale_served.one();
-        stale.loaded.uncached()
-    }
-
-    /// A stale value in place of one that can't be loaded: kept as what it is, and for the time of
-    /// the throttle nobody tries again.
+    /// A stale value in place of one that is loaded elsewhere or can't be: kept as what it is, and for the time
+    /// of the throttle nobody here asks again.
     pub(super) fn stand_in(&self, stale: Opened<V>) -> Loaded<V> {
         self.remote.counts.stale_served.one();
         let stale_for = Some(stale.age.saturating_sub(stale.fresh_for));
@@ -288,7 +344,7 @@ where
     fn is_due(&self, opened: &Opened<V>) -> bool {
         let moment = |age: Duration| Moment::default() + age;
         let mut times = Times::new(Moment::default(), moment(opened.fresh_for));
-        times.load_time = opened.load_time;
+        times.load_time = opened.loaded.load_time.unwrap_or_default();
         let chance = self.local.0.random.run().unit();
         self.ladder.rung(&times, moment(opened.age), chance) == Rung::RefreshAhead
     }

@@ -135,9 +135,13 @@ impl State {
     }
 
     fn make_room(&mut self, now: Moment) {
-        let mut ends: Vec<Moment> = self.entries.values().map(|entry| entry.born + entry.keep_for).collect();
-        let (_, &mut end, _) = ends.select_nth_unstable(MOST_KEYS / 10);
-        self.entries.retain(|_, entry| entry.born + entry.keep_for > end.max(now));
+        self.entries.retain(|_, entry| entry.born + entry.keep_for > now);
+        let mut ends: Vec<(Moment, Vec<u8>)> =
+            self.entries.iter().map(|(key, entry)| (entry.born + entry.keep_for, key.clone())).collect();
+        ends.sort_unstable();
+        for (_, key) in ends.iter().take(self.entries.len().saturating_sub(MOST_KEYS * 9 / 10)) {
+            self.entries.remove(key);
+        }
     }
 }
 

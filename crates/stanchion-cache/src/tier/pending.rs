@@ -2,6 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Whoever sends again and has not been at it for so long stands still: its runtime doesn't run.
+const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// What somebody invalidated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,7 +29,8 @@ pub(super) struct Pending {
 struct State {
     next: u64,
     by_what: HashMap<What, Entry>,
-    is_resending: bool,
+    /// When somebody who sends again was last at it.
+    resending: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,10 +84,12 @@ impl Pending {
         }
         if state.by_what.len() > self.most {
             // Too many to remember: one that covers all.
+            state.next += 1;
             let number = state.next;
             state.by_what.retain(|_, entry| entry.on_the_way > 0);
             let all = state.by_what.entry(What::All).or_insert(Entry { number, on_the_way: 0, is_lost: true });
-            all.is_lost = true;
+            // One of everything that is on its way already doesn't cover what was lost after it was sent.
+            (all.number, all.is_lost) = (number, true);
         }
     }
 
@@ -89,6 +98,14 @@ impl Pending {
         let state = self.lock();
         !state.by_what.is_empty()
             && (state.by_what.contains_key(&What::All) || state.by_what.contains_key(&What::Key(key.into())))
+    }
+
+    /// Whether a key is not to be asked for just now: what is about it is on its way, and nothing
+    /// is lost.
+    pub(super) fn is_on_the_way(&self, key: &[u8]) -> bool {
+        let state = self.lock();
+        let entries = [&What::All, &What::Key(key.into())].map(|what| state.by_what.get(what));
+        entries.iter().any(Option::is_some) && entries.iter().flatten().all(|entry| !entry.is_lost)
     }
 
     /// Whether a value with these tags is not to be taken.
@@ -100,6 +117,12 @@ impl Pending {
         tags.iter().any(|tag| state.by_what.contains_key(&What::Tag(tag.as_ref().into())))
     }
 
+    /// The tags that values are not to be taken with.
+    pub(super) fn tags(&self) -> Vec<Arc<str>> {
+        let tag = |what: &What| if let What::Tag(tag) = what { Some(tag.clone()) } else { None };
+        self.lock().by_what.keys().filter_map(tag).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.lock().by_what.len()
     }
@@ -107,18 +130,24 @@ impl Pending {
     /// Whether the caller is the one to send again what was lost: until it says that it is over.
     pub(super) fn start_resending(&self) -> bool {
         let mut state = self.lock();
-        let starts = !state.is_resending && state.by_what.values().any(|entry| entry.is_lost);
-        state.is_resending |= starts;
+        let is_at_it = state.resending.is_some_and(|last| last.elapsed() < STANDSTILL);
+        let starts = !is_at_it && state.by_what.values().any(|entry| entry.is_lost);
+        if starts {
+            state.resending = Some(Instant::now());
+        }
         starts
     }
 
-    /// What is to be sent again, as on its way: at most `limit`. Nothing: sending again is over.
+    /// What is to be sent again, as on its way: at most `limit`, of which none has been tried since any that is
+    /// left. Nothing: sending again is over.
     pub(super) fn take_lost(&self, limit: usize) -> Vec<(What, u64)> {
         let mut state = self.lock();
-        let lost: Vec<What> =
-            state.by_what.iter().filter(|(_, entry)| entry.is_lost).map(|(what, _)| what.clone()).take(limit).collect();
+        let lost = state.by_what.iter().filter(|(_, entry)| entry.is_lost);
+        let mut lost: Vec<(u64, What)> = lost.map(|(what, entry)| (entry.number, what.clone())).collect();
+        lost.sort_unstable_by_key(|(number, _)| *number);
+        lost.truncate(limit);
         let mut taken = Vec::with_capacity(lost.len());
-        for what in lost {
+        for (_, what) in lost {
             state.next += 1;
             let number = state.next;
             if let Some(entry) = state.by_what.get_mut(&what) {
@@ -127,13 +156,13 @@ impl Pending {
                 taken.push((what, number));
             }
         }
-        state.is_resending = !taken.is_empty();
+        state.resending = (!taken.is_empty()).then(Instant::now);
         taken
     }
 
     /// Whoever sent again has stopped.
     pub(super) fn stop_resending(&self) {
-        self.lock().is_resending = false;
+        self.lock().resending = None;
     }
 }
 
@@ -177,6 +206,32 @@ mod tests {
         pending.lost(key(1));
         pending.arrived(&key(1), first);
         assert!(pending.covers(&[1]) && pending.start_resending());
+    }
+
+    #[test]
+    fn too_many_that_are_lost_after_a_clearing_was_sent_are_not_done_with_when_it_arrives() {
+        let pending = Pending::new(3);
+        let clearing = pending.begin(What::All);
+        for byte in 0..4 {
+            pending.begin(key(byte));
+            pending.lost(key(byte));
+        }
+        pending.arrived(&What::All, clearing);
+        assert!(pending.covers(&[200]) && pending.start_resending());
+    }
+
+    #[test]
+    fn what_was_tried_least_lately_is_next() {
+        let pending = Pending::new(10);
+        for byte in 0..4 {
+            pending.begin(key(byte));
+            pending.lost(key(byte));
+        }
+        for expected in [[key(0), key(1)], [key(2), key(3)], [key(0), key(1)]] {
+            let taken: Vec<What> = pending.take_lost(2).into_iter().map(|(what, _)| what).collect();
+            assert_eq!(taken, expected);
+            taken.into_iter().for_each(|what| pending.lost(what));
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use stanchion_breaker::Breaker;
-use stanchion_core::{Answer, CacheStore, Call, Classify, Lease, Outcome, Permit, StoreError};
+use stanchion_core::{Answer, CacheStore, Call, Classify, Lease, Outcome, Permit, StoreError, StoreErrorKind};
+use tokio::runtime::Handle;
 
 /// The store with what stands around it.
 pub(super) struct Remote {
@@ -48,6 +49,11 @@ impl Remote {
         &'a self,
         question: impl FnOnce(&'a dyn CacheStore) -> Answer<'a, Result<T, StoreError>>,
     ) -> Option<T> {
+        if Handle::try_current().is_err() {
+            // Nobody would say when the time is over.
+            self.counts.refused.one();
+            return None;
+        }
         let Ok(permit) = Permit::try_new(&self.breaker, &Call::new()) else {
             self.counts.refused.one();
             return None;
@@ -85,7 +91,8 @@ impl Remote {
                 (Outcome::TimedOut, None)
             }
             Some(Err(error)) => {
-                self.counts.failed.one();
+                let is_too_large = error.kind() == StoreErrorKind::Unsupported;
+                if is_too_large { &self.counts.too_large } else { &self.counts.failed }.one();
                 (error.outcome(), None)
             }
             Some(Ok(answer)) => (Outcome::Success, Some(answer)),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stanchion_core::{Answer, CacheStore, NewValue, StoreError};
-use tokio::runtime::Handle;
 
 use super::key::bytes_of;
 use super::pending::What;
@@ -16,7 +15,8 @@ use crate::loaded::Loaded;
 /// How far a change has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Spread {
-    /// The store has it, and tells the other instances.
+    /// The store knows, and tells the other instances. A value that is too large or can't be encoded isn't
+    /// stored: then it knows that there is none.
     Everywhere,
     /// This instance has it. The store couldn't be told, and will be when it answers again.
     Pending,
@@ -61,9 +61,9 @@ where
     }
 
     /// Starts to send again what was lost, if nobody does yet.
-    fn resend(self: &Arc<Self>) {
-        // Without a runtime it is left to the next one who has one.
-        let Ok(runtime) = Handle::try_current() else { return };
+    pub(super) fn resend(self: &Arc<Self>) {
+        // Without any runtime it is left to the next one who has one.
+        let Some(runtime) = self.local.runtime().or_else(|| self.runtime.clone()) else { return };
         if !self.pending.start_resending() {
             return;
         }
@@ -81,13 +81,16 @@ where
                 if lost.is_empty() {
                     return;
                 }
+                let inner = &inner;
                 let all = join_all(lost.into_iter().map(|(what, number)| inner.send_again(what, number))).await;
                 pause = if all.contains(&false) { (pause * 2).min(LONGEST_PAUSE) } else { Duration::ZERO };
             }
         });
     }
 
-    async fn send_again(&self, what: What, number: u64) -> bool {
+    async fn send_again(self: &Arc<Self>, what: What, number: u64) -> bool {
+        // Whatever cuts this short, it is to be sent still.
+        let sent = Sent { inner: self, what: Some(what.clone()), number, is_again: true };
         let has_arrived = self
             .remote
             .insist(|store| match &what {
@@ -100,15 +103,15 @@ where
         if has_arrived {
             self.remote.counts.resent.one();
             self.local.0.reporter.resent();
-            self.pending.arrived(&what, number);
-        } else {
-            self.pending.lost(what);
+            // As in `spread`: an answer of before may be on its way still.
+            self.forget(&what);
+            sent.arrived();
         }
         has_arrived
     }
 }
 
-/// A change on its way: dropped, it is lost.
+/// A change on its way: dropped, it is lost, and is to be sent again.
 struct Sent<'a, K, V>
 where
     K: RemoteKey + Hash + Eq + Clone + Send + Sync + 'static,
@@ -117,6 +120,7 @@ where
     inner: &'a Arc<Inner<K, V>>,
     what: Option<What>,
     number: u64,
+    is_again: bool,
 }
 
 impl<'a, K, V> Sent<'a, K, V>
@@ -126,7 +130,7 @@ where
 {
     fn begin(inner: &'a Arc<Inner<K, V>>, what: What) -> Self {
         let number = inner.pending.begin(what.clone());
-        Self { inner, what: Some(what), number }
+        Self { inner, what: Some(what), number, is_again: false }
     }
 
     fn arrived(mut self) -> Spread {
@@ -145,7 +149,9 @@ where
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {
             self.inner.pending.lost(what);
-            self.inner.local.0.reporter.pending();
+            if !self.is_again {
+                self.inner.local.0.reporter.pending();
+            }
             self.inner.resend();
         }
     }

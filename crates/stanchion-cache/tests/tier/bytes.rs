@@ -84,7 +84,7 @@ fn settings_that_cannot_be_honoured_are_named() {
         over(&store).0.config(config).build().unwrap_err().to_string()
     };
     assert_eq!(said(|config| config.max_local_age = Duration::ZERO), "max_local_age is 0ns: must be 1ms or more");
-    assert_eq!(said(|config| config.timeout = Duration::MAX).split(':').last().unwrap(), " must be 1ms to 1min");
+    assert_eq!(said(|config| config.timeout = Duration::MAX).split(':').next_back().unwrap(), " must be 1ms to 1min");
     assert_eq!(said(|config| config.lease = millis(29)), "lease is 29ms: must be 30ms to 1h");
     assert_eq!(said(|config| config.lease_wait = secs(30)), "lease_wait is 30s: must be below load_timeout");
     assert_eq!(said(|config| config.max_value_bytes = 63), "max_value_bytes is 63: must be 64 to 536870912");

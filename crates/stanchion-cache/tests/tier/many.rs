@@ -5,13 +5,11 @@ use std::sync::Mutex;
 use super::flaky::Line;
 use super::*;
 
+type Batch = std::pin::Pin<Box<dyn Future<Output = Result<Vec<(u64, Bytes)>, String>> + Send>>;
 type Asked = Arc<Mutex<Vec<Vec<u64>>>>;
 
 /// Brings each key's square root, if it has one, and notes what it was asked for.
-fn roots(
-    asked: &Asked,
-) -> impl FnMut(Vec<u64>) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<(u64, Bytes)>, String>> + Send>> + Clone + use<>
-{
+fn roots(asked: &Asked) -> impl FnMut(Vec<u64>) -> Batch + Clone + use<> {
     let asked = asked.clone();
     move |keys| {
         asked.lock().unwrap().push(keys.clone());

@@ -8,7 +8,7 @@ use super::*;
 use stanchion_cache::{Loaded, Spread};
 use stanchion_core::Random;
 
-const KEYS: u64 = 3;
+const KEYS: usize = 3;
 
 /// The truth: what each key's value is, and how old a value a call may see.
 #[derive(Default)]
@@ -21,7 +21,7 @@ struct Truth {
 /// Writers of a key come one after the other, as in a database's transaction: who inserts what is
 /// outdated already has nobody to blame.
 #[derive(Clone, Default)]
-struct World(Arc<Mutex<Truth>>, [Arc<tokio::sync::Mutex<()>>; KEYS as usize]);
+struct World(Arc<Mutex<Truth>>, [Arc<tokio::sync::Mutex<()>>; KEYS]);
 
 impl World {
     fn version(&self, key: u64) -> u64 {
@@ -52,17 +52,17 @@ impl World {
 /// known.
 async fn life(world: World, number: usize, cache: TieredCache<u64, Bytes>, flaky: Flaky, random: Random) -> u64 {
     let mut chance = random.run();
-    let mut pick = move |below: u64| (chance.unit() * below as f64) as u64;
+    let mut pick = move |below: u64| chance.up_to(below - 1);
     let mut reads = 0;
     for _ in 0..150 {
         tokio::time::sleep(millis(pick(300))).await;
-        let key = pick(KEYS);
+        let key = pick(KEYS as u64);
         match pick(20) {
-            0 => flaky.set([Line::Cut, Line::Hangs, Line::LosesAnswers][pick(3) as usize]),
+            0 => flaky.set([Line::Cut, Line::Hangs, Line::LosesAnswers][usize::try_from(pick(3)).unwrap()]),
             1..=3 => flaky.set(Line::Well),
             4 => flaky.delay(millis(pick(50))),
             5..=8 => {
-                let _alone = world.1[key as usize].lock().await;
+                let _alone = world.1[usize::try_from(key).unwrap()].lock().await;
                 let version = world.write(key);
                 let spread = match pick(5) {
                     0 => cache.clear().await,

@@ -162,13 +162,13 @@ async fn an_instance_that_hears_nothing_is_stale_for_its_local_age_at_most() {
 async fn what_may_have_been_missed_is_forgotten() {
     let store = MemoryCacheStore::new();
     let (cache, _) = instance(&store);
-    assert_eq!(cache.snapshot().flushes, 1, "when it began to listen");
+    assert_eq!(cache.snapshot().flushes, 0);
     let origin = Origin::default();
     cache.get_or_load(&7, origin.load()).await.unwrap();
     assert_eq!(cache.local().len(), 1);
     // Somebody else's key that is none of ours.
     stanchion_core::CacheStore::invalidate(&store, b"not 8 bytes").ready().unwrap().unwrap();
-    assert_eq!((cache.local().len(), cache.snapshot().flushes), (0, 2));
+    assert_eq!((cache.local().len(), cache.snapshot().flushes), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
