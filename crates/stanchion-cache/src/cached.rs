@@ -34,7 +34,7 @@ use crate::loaded::Loaded;
 /// };
 /// assert_eq!(shop.price.call(&(7, "EUR")).await?, 700);
 /// assert_eq!(shop.price.cache().get(&(7, "EUR")), Some(700));
-/// assert_eq!(shop.price.call(&(7, "XXX")).await.unwrap_err().to_string(), "no such currency");
+/// assert_eq!(shop.price.call(&(7, "GBP")).await.unwrap_err().to_string(), "no such currency");
 /// # Ok(())
 /// # }
 /// ```
